@@ -1,0 +1,180 @@
+"""Parts of the argument checks: every message names the argument, what it got and what it needs.
+
+Nothing is computed here, and NaN passes: only what can be said without doubt is refused.
+"""
+
+import numpy as np
+
+FLOATING = (np.float32, np.float64, np.complex128)
+
+
+def array(name, value):
+    """`value` as an array of a type that the package computes with; TypeError for any other."""
+    a = np.asarray(value)
+    if a.dtype.type not in FLOATING:
+        raise TypeError(
+            f"{name} has type {a.dtype}; expected float32, float64, or complex128 with the NumPy backend"
+            f" (convert with {name}.astype(np.float32))"
+        )
+    return a
+
+
+def common_type(*values):
+    """Type of the results: that of the first array, or complex128 if any array is complex. None and tuples allowed."""
+    leaves = [
+        leaf for value in values for leaf in (value if isinstance(value, tuple) else (value,)) if leaf is not None
+    ]
+    dtypes = [leaf.dtype.type for leaf in leaves]
+    return np.complex128 if np.complex128 in dtypes else dtypes[0]
+
+
+def widest_type(*values):
+    """Type of the results where no argument leads: the widest of the arrays'. None and nested tuples allowed."""
+    leaves = [
+        leaf for value in values for leaf in (value if isinstance(value, tuple) else (value,)) if leaf is not None
+    ]
+    return np.result_type(*leaves).type
+
+
+def cast(dtype, value):
+    """Arrays, None or tuples of arrays, in `dtype`."""
+    if value is None:
+        return None
+    if isinstance(value, tuple):
+        return type(value)(*(cast(dtype, item) for item in value))
+    return np.asarray(value, dtype)
+
+
+def samples(name, x):
+    """x (..., m, C) with at least one sample."""
+    x = array(name, x)
+    if x.ndim < 2:
+        raise ValueError(f"{name} has shape {x.shape}; expected (..., m, C): samples, then channels last")
+    if x.shape[-2] == 0:
+        raise ValueError(f"{name} has shape {x.shape}, no sample (m = 0); expected (..., m, C) with m >= 1")
+    return x
+
+
+def same_shape(name, value, shape, what):
+    """An array of exactly `shape`."""
+    value = array(name, value)
+    if value.shape != tuple(shape):
+        raise ValueError(f"{name} has shape {value.shape}; expected {tuple(shape)}, the shape of {what}")
+    return value
+
+
+def channels(name, value, c):
+    """One value per channel, or None."""
+    if value is None:
+        return None
+    value = array(name, value)
+    if value.shape != (c,):
+        raise ValueError(f"{name} has shape {value.shape}; expected ({c},), one value per channel, or None")
+    return value
+
+
+def statistic(name, value, shape):
+    """A statistic that broadcasts to `shape` = (..., C) without enlarging it."""
+    value = array(name, value)
+    if value.ndim == 0 or value.shape[-1] != shape[-1] or not _broadcasts(value.shape, shape):
+        raise ValueError(f"{name} has shape {value.shape}; expected {shape} or ({shape[-1]},)")
+    return value
+
+
+def _broadcasts(small, large):
+    return len(small) <= len(large) and all(
+        n in (1, k) for n, k in zip(small, large[len(large) - len(small) :], strict=True)
+    )
+
+
+def _as_moments(mean, var):
+    from .moments import Moments  # here, because moments imports this module
+
+    return Moments(mean, var)
+
+
+def moments_pair(name, value, shape=None):
+    """A pair (mean, var) of equal shapes with var >= 0; with `shape`, broadcastable to it."""
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise TypeError(f"{name} is {type(value).__name__}; expected Moments(mean, var)")
+    mean, var = gradient_pair(name, value, shape)
+    if (var.real < 0).any():
+        raise ValueError(f"{name}.var has the negative value {var.real.min():g}; expected a variance, >= 0")
+    return _as_moments(mean, var)
+
+
+def gradient_pair(name, value, shape=None):
+    """A pair (dmean, dvar) of equal shapes; with `shape`, broadcastable to it."""
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise TypeError(f"{name} is {type(value).__name__}; expected Moments(mean, var)")
+    if shape is None:
+        mean, var = array(f"{name}.mean", value[0]), array(f"{name}.var", value[1])
+        if mean.ndim == 0:
+            raise ValueError(f"{name}.mean has shape (); expected (..., C), a value per channel")
+    else:
+        mean, var = statistic(f"{name}.mean", value[0], shape), statistic(f"{name}.var", value[1], shape)
+    if mean.shape != var.shape:
+        raise ValueError(f"{name}.var has shape {var.shape}; expected {mean.shape}, the shape of {name}.mean")
+    return _as_moments(mean, var)
+
+
+def exact_pair(name, value, shape, what):
+    """A pair (dmean, dvar), each of exactly `shape`."""
+    value = gradient_pair(name, value)
+    for field, a in zip(("mean", "var"), value, strict=True):
+        same_shape(f"{name}.{field}", a, shape, what)
+    return _as_moments(*value)
+
+
+def number(name, value, low, high=np.inf, expected=None):
+    """A Python or NumPy number within [low, high]."""
+    if isinstance(value, bool) or np.ndim(value) or not np.isreal(value):
+        raise TypeError(f"{name} is {value!r}; expected a real number")
+    if value < low or value > high:
+        raise ValueError(f"{name} is {value:g}; expected {expected or f'at least {low:g}'}")
+    return float(value)
+
+
+def scalar_or_channels(name, value, c, low, high, expected):
+    """A number or one value per channel, every one within [low, high]; numbers stay float64."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} is {value!r}; expected a number")
+    value = np.asarray(value, np.complex128 if isinstance(value, complex) else float) if np.isscalar(value) else value
+    value = array(name, value)
+    if value.shape not in ((), (c,)):
+        raise ValueError(f"{name} has shape {value.shape}; expected a scalar or ({c},), one value per channel")
+    if ((value.real < low) | (value.real > high)).any():
+        worst = value.real.min() if (value.real < low).any() else value.real.max()
+        raise ValueError(f"{name} has the value {worst:g}; expected {expected}")
+    return value
+
+
+def gains(value, c):
+    return scalar_or_channels("gain", value, c, 0, 1, "values in [0, 1]")
+
+
+def whole(name, value, low):
+    """An integer of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} is {value!r}; expected an integer")
+    if value < low:
+        raise ValueError(f"{name} is {value}; expected at least {low}")
+    return int(value)
+
+
+def pads(padding):
+    """p or ((top, bottom), (left, right)) as the latter."""
+    if np.ndim(padding) == 0:
+        p = whole("padding", padding, 0)
+        return (p, p), (p, p)
+    if np.shape(padding) != (2, 2):
+        raise ValueError(f"padding is {padding!r}; expected an integer or ((top, bottom), (left, right))")
+    return tuple(tuple(whole("padding", p, 0) for p in pair) for pair in padding)
+
+
+def output_size(size, kernel, stride, padding):
+    """Height and width after a convolution."""
+    padded = [n + sum(p) for n, p in zip(size, padding, strict=True)]
+    if any(n < k for n, k in zip(padded, kernel, strict=True)):
+        raise ValueError(f"kernel is {tuple(kernel)}; expected at most the padded image, {tuple(padded)}")
+    return tuple((n - k) // stride + 1 for n, k in zip(padded, kernel, strict=True))

@@ -1,0 +1,138 @@
+"""Which implementation answers: the NumPy definitions, or their compiled twins of the same name and signature.
+
+Every public computation is written once in NumPy, to be read, and once in `_core.pyx`, to be fast. `twinned` joins the
+two: it checks the arguments, then runs the one that the context asks for.
+"""
+
+import contextlib
+import contextvars
+import functools
+import os
+
+import numpy as np
+
+try:
+    from . import _core
+except ImportError:  # built without a C compiler; asking for "cython" then raises, see use_backend
+    _core = None
+
+BACKENDS = ("numpy", "cython")
+_backend = contextvars.ContextVar("kalnorm_ref_backend", default="numpy" if _core is None else "cython")
+
+
+def get_backend():
+    """Name of the backend in use here: "numpy" or "cython"."""
+    return _backend.get()
+
+
+def use_backend(name):
+    """Context manager: run the public functions inside it with the backend `name`, "numpy" or "cython".
+
+    Raises: ValueError for another name; ImportError, at the call, for "cython" where the extension is not built.
+
+    >>> import kalnorm_ref as kr
+    >>> with kr.use_backend("numpy"):
+    ...     kr.get_backend()
+    'numpy'
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"backend is {name!r}; expected one of {', '.join(map(repr, BACKENDS))}")
+    if name == "cython" and _core is None:
+        raise ImportError(
+            "the compiled backend of kalnorm_ref is not built; install a C compiler and reinstall, "
+            'or continue with use_backend("numpy")'
+        )
+    return _using(name)
+
+
+@contextlib.contextmanager
+def _using(name):
+    token = _backend.set(name)
+    try:
+        yield
+    finally:
+        _backend.reset(token)
+
+
+def available_cores():
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+_num_threads = available_cores()
+
+
+def set_num_threads(n):
+    """Let the compiled kernels use `n` threads (n >= 1). Results have the same bits at every n. Returns nothing."""
+    global _num_threads
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"number of threads is {n!r}; expected an integer of at least 1")
+    _num_threads = n
+
+
+def get_num_threads():
+    """Number of threads that the compiled kernels may use; at first the number of available cores."""
+    return _num_threads
+
+
+def twinned(check, cache=False):
+    """Make a NumPy definition public: check its arguments, then run it or its compiled twin of the same name.
+
+    `check` has the definition's signature and returns `(dtype, arguments)`: the type of the results, and the arguments
+    as arrays. The definition itself always computes in float64 (complex128 for complex input); its results are rounded
+    to `dtype` here. With `cache=True` the last result is a cache for the backward: it keeps the caller's own x and the
+    unrounded statistics.
+    """
+
+    def decorate(define):
+        name = define.__name__
+        compiled = getattr(_core, name, None)
+        interpreted = checked(check, cache)(define)
+
+        @functools.wraps(define)
+        def public(*args, **kwargs):
+            if get_backend() == "numpy":
+                return interpreted(*args, **kwargs)
+            dtype, args = check(*args, **kwargs)
+            if dtype == np.complex128:
+                raise TypeError(f'{name} got complex data, which only the NumPy backend takes: use_backend("numpy")')
+            return compiled(*args)
+
+        return public
+
+    return decorate
+
+
+def checked(check, cache=False):
+    """As twinned, for a definition without a compiled twin (its work is too small to need one)."""
+
+    def decorate(define):
+        @functools.wraps(define)
+        def public(*args, **kwargs):
+            dtype, args = check(*args, **kwargs)
+            wide = tuple(_map(_widen, a) for a in args)
+            with np.errstate(all="ignore"):  # NaN and Inf are results here, not accidents
+                result = define(*wide)
+            if not cache:
+                return _map(lambda a: np.asarray(a, dtype), result)
+            *outputs, kept = result
+            kept = _map(lambda a: args[0] if a is wide[0] else a, kept)
+            return *(_map(lambda a: np.asarray(a, dtype), out) for out in outputs), kept
+
+        return public
+
+    return decorate
+
+
+def _widen(a):
+    return a.astype(np.float64) if a.dtype == np.float32 else a
+
+
+def _map(function, value):
+    """Apply `function` to every array in nested tuples; None and Python values stay."""
+    if isinstance(value, np.ndarray | np.generic):
+        return function(value)
+    if isinstance(value, tuple):
+        mapped = [_map(function, item) for item in value]
+        return type(value)(*mapped) if hasattr(value, "_fields") else tuple(mapped)
+    return value

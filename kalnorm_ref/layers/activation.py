@@ -1,0 +1,63 @@
+"""ReLU and dropout."""
+
+import numpy as np
+
+from .. import _arguments, transport
+from .base import Layer
+
+
+class ReLU(Layer):
+    """y = max(x, 0) ; dx = dy where x > 0, else 0. The sign of a complex x is that of its real part."""
+
+    def forward(self, x, training=False):
+        y = np.maximum(x, 0) if x.dtype.kind == "f" else np.where(x.real <= 0, 0, x)
+        self.keep(x.real > 0)
+        return y
+
+    def backward(self, dy):
+        (positive,) = self.take()
+        return np.where(positive, dy, dy.dtype.type(0))
+
+    def transport(self, moments):
+        return transport.relu(moments)
+
+    def transport_backward(self, dmoments, moments):
+        return transport.relu_backward(dmoments, moments)
+
+
+class Dropout(Layer):
+    """Inverted dropout: in training each value is kept with probability `keep` and divided by it, else it is 0.
+
+    The draws are a function of the seed and of the number of training forwards so far, so that a resumed run repeats
+    them. Reference: Srivastava et al. 2014, JMLR 15.
+    """
+
+    def __init__(self, keep, seed):
+        super().__init__()
+        self.keep_probability = _arguments.number("keep", keep, np.finfo(float).tiny, 1, "a probability in (0, 1]")
+        self.seed = seed
+        self.counters["step"] = np.zeros((), np.int64)
+
+    def forward(self, x, training=False):
+        if not training:
+            self.keep(None, training)
+            return x
+        draws = np.random.default_rng([self.seed, int(self.counters["step"])]).random(x.shape)
+        self.counters["step"] += 1
+        factor = (draws < self.keep_probability).astype(x.real.dtype) / x.real.dtype.type(self.keep_probability)
+        self.keep(factor, training)
+        return x * factor
+
+    def backward(self, dy):
+        factor, training = self.take()
+        return dy * factor if training else dy
+
+    def carry(self, x, estimate, training=False):
+        self.training = training
+        return super().carry(x, estimate, training)
+
+    def transport(self, moments):
+        return transport.dropout(moments, self.keep_probability) if self.training else moments
+
+    def transport_backward(self, dmoments, moments):
+        return transport.dropout_backward(dmoments, moments, self.keep_probability) if self.training else dmoments

@@ -1,0 +1,119 @@
+"""What every layer is: a forward that keeps one cache, a backward that uses it up, and an estimate carried beside x."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..moments import Moments
+
+
+class Estimate(NamedTuple):
+    """What travels beside the activations from one Kalman normalizer to the next.
+
+    moments: each (G, C), a row for each statistics batch. transported: True where the layers on the way transform the
+    moments as they transform the activations (analytic), False where they hand them on as they are (learned).
+    """
+
+    moments: Moments
+    transported: bool
+
+
+class Layer:
+    """A differentiable map with parameters.
+
+    params, grads: dicts of arrays with the same keys; backward overwrites grads. running: running averages, if any.
+    counters: integers that training advances, as 0-d arrays. Sub-classes define `forward` and `backward`, and, if they
+    change moments, `transport` and `transport_backward`.
+    """
+
+    def __init__(self, **params):
+        self.params = params
+        self.grads = {name: np.zeros_like(p) for name, p in params.items()}
+        self.running = {}
+        self.counters = {}
+        self._cache = None
+        self._carried = None
+
+    def forward(self, x, training=False):
+        """y for x; keeps what backward needs."""
+        raise NotImplementedError
+
+    def backward(self, dy):
+        """dx for dy; overwrites grads and frees the cache. RuntimeError without a forward before it."""
+        raise NotImplementedError
+
+    def transport(self, moments):
+        """Moments of the output for those of the input; the same unless a layer says otherwise."""
+        return moments
+
+    def transport_backward(self, dmoments, moments):
+        """Gradient of transport to its moments; adds to grads what reaches the parameters this way."""
+        return dmoments
+
+    def carry(self, x, estimate, training=False):
+        """forward with the estimate that travels beside x: returns y and the estimate behind this layer."""
+        y = self.forward(x, training)
+        self._carried = estimate
+        if estimate is not None and estimate.transported:
+            estimate = estimate._replace(moments=self.transport(estimate.moments))
+        return y, estimate
+
+    def carry_backward(self, dy, dmoments):
+        """backward of carry: dx and the gradient to the incoming moments. None stands for zeros, or for no estimate."""
+        dx = self.backward(dy)
+        carried, self._carried = self._carried, None
+        if dmoments is not None and carried is not None and carried.transported:
+            dmoments = self.transport_backward(dmoments, carried.moments)
+        return dx, dmoments
+
+    def keep(self, *cache):
+        """Keep the cache for one backward."""
+        self._cache = cache
+
+    def take(self):
+        """Hand out the cache once."""
+        if self._cache is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward needs a forward before it; each forward serves one backward"
+            )
+        cache, self._cache = self._cache, None
+        return cache
+
+    def state(self):
+        """All arrays, live, that inference and exact resumption need."""
+        return {**self.params, **self.running, **self.counters}
+
+    def state_dict(self):
+        """Copies of all arrays that inference and exact resumption need, by name."""
+        return {name: a.copy() for name, a in self.state().items()}
+
+    def load_state_dict(self, state):
+        """Take over the arrays of state_dict(). ValueError, and nothing changed, if a name or a shape differs."""
+        live = self.state()
+        if live.keys() != state.keys():
+            missing, extra = sorted(live.keys() - state.keys()), sorted(state.keys() - live.keys())
+            raise ValueError(f"the state does not fit this network: missing {missing[:3]}, not known {extra[:3]}")
+        for name, a in live.items():
+            if np.shape(state[name]) != a.shape:
+                raise ValueError(f"the state's {name} has shape {np.shape(state[name])}; expected {a.shape}")
+        for name, a in live.items():
+            a[...] = state[name]
+
+    def astype(self, dtype):
+        """Cast parameters and running averages to `dtype`, in this layer itself; returns it."""
+        for arrays in (self.params, self.grads, self.running):
+            for name in arrays:
+                arrays[name] = arrays[name].astype(dtype)
+        return self
+
+
+class Identity(Layer):
+    """y = x: the plain shortcut of a residual block, and the normalizer "none"."""
+
+    def forward(self, x, training=False):
+        self.keep(True)
+        return x
+
+    def backward(self, dy):
+        self.take()
+        return dy

@@ -1,0 +1,112 @@
+"""Pooling of NHWC maps, and the zero-padded channels of a widening shortcut."""
+
+import numpy as np
+
+from .. import _arguments, transport
+from .base import Layer
+
+
+def _blocks(x, size):
+    """(N, H, W, C) as (N, H/size, size, W/size, size, C), a view; ValueError where H or W does not divide."""
+    n, h, w, c = x.shape
+    if h % size or w % size:
+        raise ValueError(
+            f"x has shape {x.shape}; expected a height and width that are multiples of the pool size {size}"
+        )
+    return x.reshape(n, h // size, size, w // size, size, c)
+
+
+class AvgPool2d(Layer):
+    """Mean of each size x size block. For moments, `correlation` is that of the values in a block (C.3)."""
+
+    def __init__(self, size, correlation=0.0):
+        super().__init__()
+        self.size = _arguments.whole("size", size, 1)
+        self.correlation = correlation
+
+    def forward(self, x, training=False):
+        self.keep(x.shape)
+        return _blocks(x, self.size).mean(axis=(2, 4))
+
+    def backward(self, dy):
+        (shape,) = self.take()
+        spread = (dy / dy.dtype.type(self.size**2))[:, :, None, :, None, :]
+        return np.broadcast_to(spread, (shape[0], dy.shape[1], self.size, dy.shape[2], self.size, shape[3])).reshape(
+            shape
+        )
+
+    def transport(self, moments):
+        return transport.avg_pool(moments, self.size, self.correlation)
+
+    def transport_backward(self, dmoments, moments):
+        return transport.avg_pool_backward(dmoments, moments, self.size, self.correlation)
+
+
+class GlobalAvgPool2d(Layer):
+    """Mean over all positions: (N, H, W, C) to (N, C). Moments: the positions count as independent."""
+
+    def forward(self, x, training=False):
+        self.keep(x.shape)
+        self.positions = x.shape[1] * x.shape[2]
+        return x.mean(axis=(1, 2))
+
+    def backward(self, dy):
+        (shape,) = self.take()
+        return np.broadcast_to((dy / dy.dtype.type(self.positions))[:, None, None, :], shape)
+
+    def transport(self, moments):
+        return moments._replace(var=moments.var / self.positions)
+
+    def transport_backward(self, dmoments, moments):
+        return dmoments._replace(var=dmoments.var / self.positions)
+
+
+class MaxPool2d(Layer):
+    """Largest value of each size x size block (by its real part); of equal ones the first gets the gradient."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = _arguments.whole("size", size, 1)
+
+    def forward(self, x, training=False):
+        blocks = np.moveaxis(_blocks(x, self.size), 3, 2)  # (N, H', W', size, size, C)
+        n, h, w, _, _, c = blocks.shape
+        blocks = blocks.reshape(n, h, w, self.size**2, c)
+        at = blocks.real.argmax(axis=3)[:, :, :, None]
+        self.keep(x.shape, at)
+        return np.take_along_axis(blocks, at, axis=3)[:, :, :, 0]
+
+    def backward(self, dy):
+        shape, at = self.take()
+        n, h, w, c = dy.shape
+        blocks = np.zeros((n, h, w, self.size**2, c), dy.dtype)
+        np.put_along_axis(blocks, at, dy[:, :, :, None], axis=3)
+        return np.moveaxis(blocks.reshape(n, h, w, self.size, self.size, c), 2, 3).reshape(shape)
+
+    def transport(self, moments):
+        return transport.max_pool(moments, self.size)
+
+    def transport_backward(self, dmoments, moments):
+        return transport.max_pool_backward(dmoments, moments, self.size)
+
+
+class PadChannels(Layer):
+    """Add `before` and `after` channels of zeros."""
+
+    def __init__(self, before, after):
+        super().__init__()
+        self.before, self.after = _arguments.whole("before", before, 0), _arguments.whole("after", after, 0)
+
+    def forward(self, x, training=False):
+        self.keep(x.shape[-1])
+        return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(self.before, self.after)])
+
+    def backward(self, dy):
+        (c,) = self.take()
+        return dy[..., self.before : self.before + c]
+
+    def transport(self, moments):
+        return transport.pad_channels(moments, self.before, self.after)
+
+    def transport_backward(self, dmoments, moments):
+        return transport.pad_channels_backward(dmoments, moments, self.before, self.after)

@@ -1,0 +1,72 @@
+"""Which Gaussian does a normalizer send on to the layers behind it? Three answers (C3, C.4).
+
+    belief     mean = beta                         var = gamma^2 v r^2    its output, if its estimate (mu, v) held
+    observed   mean = beta + gamma (xbar - mu) r   var = gamma^2 S r^2    its output, as the batch says
+    released   mean = mu                           var = v                its input: the authors' released code
+                                                   with r = (v + eps)^(-1/2)
+
+Belief and observed keep the invariance to the scale of the incoming weights; released does not. In belief mode the next
+prior depends on gamma, beta and the weights only: without residual streams nothing of the data is remembered.
+"""
+
+import numpy as np
+
+from .. import _transport_checks
+from ..backend import checked
+from ..moments import Moments, sum_to_shape
+
+MODES = ("belief", "observed", "released")
+
+
+@checked(_transport_checks.push)
+def push(mode, estimate, observed, gamma, beta, eps=1e-5):
+    """The Gaussian that a normalizer sends on.
+
+    Equations: at the head of this file (C3).
+    Shapes: mode "belief", "observed" or "released"; estimate (mu, v) and observed (xbar, S) each (..., C), observed may
+        be None unless the mode is "observed"; gamma, beta (C,) or None; eps >= 0.
+    Returns: Moments (..., C).
+    """
+    if mode == "released":
+        return estimate
+    gamma, beta = _or(gamma, 1), _or(beta, 0)
+    mu, v = estimate
+    r = 1 / np.sqrt(v + eps)
+    if mode == "belief":
+        return Moments(beta + 0 * mu, gamma**2 * v * r**2)
+    xbar, s = observed
+    return Moments(beta + gamma * (xbar - mu) * r, gamma**2 * s * r**2)
+
+
+@checked(_transport_checks.push_backward)
+def push_backward(doutput, mode, estimate, observed, gamma, beta, eps=1e-5):
+    """Gradient of push: destimate, dobserved, dgamma, dbeta, each with the shape of its argument, None for None.
+
+    Equations (C3): released: dmu = dtm ; dv = dtv. belief: dbeta = dtm ; dgamma = 2 gamma v r^2 dtv ;
+        dv = gamma^2 eps r^4 dtv. observed: dbeta = dtm ; dgamma = (xbar - mu) r dtm + 2 gamma S r^2 dtv ;
+        dxbar = gamma r dtm = -dmu ; dv = -1/2 gamma (xbar - mu) r^3 dtm - gamma^2 S r^4 dtv ; dS = gamma^2 r^2 dtv.
+    """
+    dtm, dtv = doutput
+    mu, v = estimate
+    zeros = np.zeros_like(dtm)
+    dmu = dv = dxbar = ds = dg = db = zeros
+    if mode == "released":
+        dmu, dv = dtm, dtv
+    else:
+        g = _or(gamma, 1)
+        r = 1 / np.sqrt(v + eps)
+        db = dtm
+        if mode == "belief":
+            dg, dv = 2 * g * v * r**2 * dtv, g**2 * eps * r**4 * dtv
+        else:
+            xbar, s = observed
+            dg = (xbar - mu) * r * dtm + 2 * g * s * r**2 * dtv
+            dxbar, ds = g * r * dtm, g**2 * r**2 * dtv
+            dmu, dv = -dxbar, -g * (xbar - mu) * r**3 * dtm / 2 - g**2 * s * r**4 * dtv
+    back = lambda pair, like: None if like is None else Moments(*map(sum_to_shape, pair, (a.shape for a in like)))  # noqa: E731
+    vector = lambda d, like: None if like is None else sum_to_shape(d, like.shape)  # noqa: E731
+    return back((dmu, dv), estimate), back((dxbar, ds), observed), vector(dg, gamma), vector(db, beta)
+
+
+def _or(parameter, absent):
+    return absent if parameter is None else parameter
