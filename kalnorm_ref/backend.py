@@ -96,6 +96,8 @@ def twinned(check, cache=False):
             dtype, args = check(*args, **kwargs)
             if dtype == np.complex128:
                 raise TypeError(f'{name} got complex data, which only the NumPy backend takes: use_backend("numpy")')
+            if compiled is None:
+                raise ImportError(f"the compiled backend has no {name}: it is older than this source; reinstall")
             return compiled(*args)
 
         return public
