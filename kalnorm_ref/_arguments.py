@@ -3,6 +3,9 @@
 Nothing is computed here, and NaN passes: only what can be said without doubt is refused.
 """
 
+import numbers
+import operator
+
 import numpy as np
 
 FLOATING = (np.float32, np.float64, np.complex128)
@@ -10,13 +13,17 @@ FLOATING = (np.float32, np.float64, np.complex128)
 
 def array(name, value):
     """`value` as an array of a type that the package computes with; TypeError for any other."""
-    a = np.asarray(value)
+    if value is None or isinstance(value, str | np.ma.MaskedArray):
+        raise TypeError(f"{name} is {'None' if value is None else type(value).__name__}; expected an array")
+    try:
+        a = np.asarray(value)
+    except ValueError:
+        raise TypeError(f"{name} is a ragged {type(value).__name__}; expected an array") from None
     if a.dtype.type not in FLOATING:
-        raise TypeError(
-            f"{name} has type {a.dtype}; expected float32, float64, or complex128 with the NumPy backend"
-            f" (convert with {name}.astype(np.float32))"
-        )
-    return a
+        convert = f" (convert with {name}.astype(np.float32))" if a.dtype.kind in "biu" or a.dtype == np.float16 else ""
+        expected = "float32, float64, or complex128 with the NumPy backend"
+        raise TypeError(f"{name} has type {a.dtype}; expected {expected}{convert}")
+    return a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("="))
 
 
 def common_type(*values):
@@ -77,7 +84,8 @@ def statistic(name, value, shape):
     """A statistic that broadcasts to `shape` = (..., C) without enlarging it."""
     value = array(name, value)
     if value.ndim == 0 or value.shape[-1] != shape[-1] or not _broadcasts(value.shape, shape):
-        raise ValueError(f"{name} has shape {value.shape}; expected {shape} or ({shape[-1]},)")
+        shared = f" or ({shape[-1]},)" if len(shape) > 1 else ""
+        raise ValueError(f"{name} has shape {value.shape}; expected {shape}{shared}")
     return value
 
 
@@ -98,8 +106,7 @@ def moments_pair(name, value, shape=None):
     if not isinstance(value, tuple) or len(value) != 2:
         raise TypeError(f"{name} is {type(value).__name__}; expected Moments(mean, var)")
     mean, var = gradient_pair(name, value, shape)
-    if (var.real < 0).any():
-        raise ValueError(f"{name}.var has the negative value {var.real.min():g}; expected a variance, >= 0")
+    within(f"{name}.var", var, 0, np.inf, "a variance, >= 0")
     return _as_moments(mean, var)
 
 
@@ -127,26 +134,38 @@ def exact_pair(name, value, shape, what):
 
 
 def number(name, value, low, high=np.inf, expected=None):
-    """A Python or NumPy number within [low, high]."""
-    if isinstance(value, bool) or np.ndim(value) or not np.isreal(value):
+    """A real Python or NumPy number within [low, high]."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} is {value!r}; expected a real number")
-    if value < low or value > high:
+    if not low <= value <= high:
         raise ValueError(f"{name} is {value:g}; expected {expected or f'at least {low:g}'}")
     return float(value)
 
 
 def scalar_or_channels(name, value, c, low, high, expected):
     """A number or one value per channel, every one within [low, high]; numbers stay float64."""
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} is {value!r}; expected a number")
-    value = np.asarray(value, np.complex128 if isinstance(value, complex) else float) if np.isscalar(value) else value
-    value = array(name, value)
+    value = scalar_or_array(name, value)
     if value.shape not in ((), (c,)):
         raise ValueError(f"{name} has shape {value.shape}; expected a scalar or ({c},), one value per channel")
-    if ((value.real < low) | (value.real > high)).any():
-        worst = value.real.min() if (value.real < low).any() else value.real.max()
-        raise ValueError(f"{name} has the value {worst:g}; expected {expected}")
+    within(name, value, low, high, expected)
     return value
+
+
+def scalar_or_array(name, value):
+    """An array, or a number as an array of no axes in float64 (complex128)."""
+    if isinstance(value, bool | np.bool_ | str):
+        raise TypeError(f"{name} is {value!r}; expected a number")
+    if isinstance(value, numbers.Number) and not isinstance(value, np.floating | np.complexfloating):
+        return np.asarray(value, np.complex128 if isinstance(value, complex) else np.float64)
+    return array(name, value)
+
+
+def within(name, value, low, high, expected):
+    """ValueError if any element lies outside [low, high]; NaN does not."""
+    outside = (value.real < low) | (value.real > high)
+    if outside.any():
+        first = repr(value.real[outside].item(0)).removesuffix(".0")
+        raise ValueError(f"{name} has the value {first}; expected {expected}")
 
 
 def gains(value, c):
@@ -155,11 +174,12 @@ def gains(value, c):
 
 def whole(name, value, low):
     """An integer of at least `low`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} is {value!r}; expected an integer")
+    value = operator.index(value)
     if value < low:
         raise ValueError(f"{name} is {value}; expected at least {low}")
-    return int(value)
+    return value
 
 
 def pads(padding):

@@ -18,10 +18,12 @@ from ._arguments import (
     pads,
     same_shape,
     samples,
+    scalar_or_array,
     scalar_or_channels,
     statistic,
     whole,
     widest_type,
+    within,
 )
 
 
@@ -80,14 +82,25 @@ def _affine(x, *rest):
     return dtype, (np.asarray(x, dtype), *others, cast(dtype, gamma), cast(dtype, beta), number("eps", eps, 0))
 
 
-def backward(dy, cache):
+def _backward(dy, cache, kind, forward):
     """The check of every backward(dy, cache)."""
+    if type(cache).__name__ != kind:
+        raise TypeError(f"cache is {type(cache).__name__}; expected the {kind} that {forward} returned")
     dy = same_shape("dy", dy, cache.x.shape, "x")
     dtype = np.complex128 if dy.dtype.type == np.complex128 else cache.x.dtype.type
     return dtype, (np.asarray(dy, dtype), cache)
 
 
-standardize_backward = batch_norm_backward = batch_renorm_backward = backward
+def standardize_backward(dy, cache):
+    return _backward(dy, cache, "StandardizeCache", "standardize")
+
+
+def batch_norm_backward(dy, cache):
+    return _backward(dy, cache, "StandardizeCache", "batch_norm_forward")
+
+
+def batch_renorm_backward(dy, cache):
+    return _backward(dy, cache, "BatchRenormCache", "batch_renorm_forward")
 
 
 def _transition(transition, noise, c_from):
@@ -129,21 +142,21 @@ def renorm_corrections(moments, running_mean, running_std, r_max, d_max, eps=1e-
     pair = moments_pair("moments", moments)
     shape = pair.mean.shape
     mean, std = statistic("running_mean", running_mean, shape), statistic("running_std", running_std, shape)
-    if (std.real < 0).any():
-        raise ValueError(f"running_std has the negative value {std.real.min():g}; expected a standard deviation, >= 0")
+    within("running_std", std, 0, np.inf, "a standard deviation, >= 0")
     limits = number("r_max", r_max, 1), number("d_max", d_max, 0)
     return pair.mean.dtype.type, (pair, mean, std, *limits, number("eps", eps, 0))
 
 
 def batch_renorm_forward(x, gamma, beta, corr_r, corr_d, eps=1e-5):
     x = samples("x", x)
-    corrections = tuple(_correction(n, v, x) for n, v in (("corr_r", corr_r), ("corr_d", corr_d)))
-    dtype, (x, gamma, beta, eps) = _affine(x, gamma, beta, eps)
+    corrections = _correction("corr_r", corr_r, x), _correction("corr_d", corr_d, x)
+    dtype = common_type(x, corrections)
+    dtype, (x, gamma, beta, eps) = _affine(np.asarray(x, dtype), gamma, beta, eps)
     return dtype, (x, gamma, beta, *corrections, eps)
 
 
 def _correction(name, value, x):
-    value = np.asarray(value, float) if np.isscalar(value) else array(name, value)
+    value = scalar_or_array(name, value)
     return value if value.ndim == 0 else statistic(name, value, x.shape[:-2] + x.shape[-1:])
 
 
@@ -159,7 +172,7 @@ def kalman_norm_forward(x, gamma, beta, prior, gain, eps=1e-5):
 
 
 def kalman_norm_backward(dy, destimate, cache):
-    dtype, (dy, cache) = backward(dy, cache)
+    dtype, (dy, cache) = _backward(dy, cache, "KalmanNormCache", "kalman_norm_forward")
     if destimate is not None:
         destimate = exact_pair("destimate", destimate, cache.observed.mean.shape, "the estimate")
     return dtype, (dy, destimate, cache)
@@ -179,6 +192,8 @@ def conv2d_forward(x, weight, bias, stride, padding):
 
 
 def conv2d_backward(dy, cache):
+    if type(cache).__name__ != "Conv2dCache":
+        raise TypeError(f"cache is {type(cache).__name__}; expected the Conv2dCache that conv2d_forward returned")
     size = output_size(cache.x.shape[1:3], cache.weight.shape[:2], cache.stride, cache.padding)
     dy = same_shape("dy", dy, (cache.x.shape[0], *size, cache.weight.shape[3]), "y")
     dtype = np.complex128 if dy.dtype.type == np.complex128 else cache.x.dtype.type

@@ -11,6 +11,8 @@ import os
 
 import numpy as np
 
+from . import _arguments
+
 try:
     from . import _core
 except ImportError:  # built without a C compiler; asking for "cython" then raises, see use_backend
@@ -65,9 +67,7 @@ _num_threads = available_cores()
 def set_num_threads(n):
     """Let the compiled kernels use `n` threads (n >= 1). Results have the same bits at every n. Returns nothing."""
     global _num_threads
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"number of threads is {n!r}; expected an integer of at least 1")
-    _num_threads = n
+    _num_threads = _arguments.whole("number of threads", n, 1)
 
 
 def get_num_threads():
@@ -98,7 +98,8 @@ def twinned(check, cache=False):
                 raise TypeError(f'{name} got complex data, which only the NumPy backend takes: use_backend("numpy")')
             if compiled is None:
                 raise ImportError(f"the compiled backend has no {name}: it is older than this source; reinstall")
-            return compiled(*args)
+            with np.errstate(all="ignore"):
+                return compiled(*args)
 
         return public
 
@@ -115,11 +116,11 @@ def checked(check, cache=False):
             wide = tuple(_map(_widen, a) for a in args)
             with np.errstate(all="ignore"):  # NaN and Inf are results here, not accidents
                 result = define(*wide)
-            if not cache:
-                return _map(lambda a: np.asarray(a, dtype), result)
-            *outputs, kept = result
-            kept = _map(lambda a: args[0] if a is wide[0] else a, kept)
-            return *(_map(lambda a: np.asarray(a, dtype), out) for out in outputs), kept
+                if not cache:
+                    return _map(lambda a: np.asarray(a, dtype), result)
+                *outputs, kept = result
+                kept = _map(lambda a: args[0] if a is wide[0] else a, kept)
+                return *(_map(lambda a: np.asarray(a, dtype), out) for out in outputs), kept
 
         return public
 
@@ -127,7 +128,7 @@ def checked(check, cache=False):
 
 
 def _widen(a):
-    return a.astype(np.float64) if a.dtype == np.float32 else a
+    return a.astype(np.float64) if a.dtype.type is np.float32 else a
 
 
 def _map(function, value):

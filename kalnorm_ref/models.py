@@ -129,6 +129,8 @@ def mlp(
         channel (digits), (32, 32) for three (CIFAR), and (1, 1) for any other number: features.
     """
     make, rng = norm_maker(norm, statistics_batch_size, dtype, norm_options), np.random.default_rng(seed)
+    if image_size is not None and np.shape(image_size) != (2,):
+        raise ValueError(f"image_size is {image_size!r}; expected (H, W)")
     height, width = {1: (8, 8), 3: (32, 32)}.get(in_channels, (1, 1)) if image_size is None else image_size
     layers, before = [Flatten()], in_channels * height * width
     for wide in hidden:

@@ -106,7 +106,7 @@ def observe_backward(dmoments, x, moments):
 def fuse(prior, observed, gain):
     """Weigh a prior against an observation: the moments of the mixture of both.
 
-    Equations: delta = xbar - a ; mean = a + q delta ; var = p b + q S + p q delta^2 , p = 1 - q (A1, B5).
+    Equations: delta = xbar - a ; mean = p a + q xbar ; var = p b + q S + p q delta^2 , p = 1 - q (A1, B5).
     Shapes: prior = (a, b) and observed = (xbar, S), each (..., C), broadcast against each other; gain q scalar or (C,)
         in [0, 1]. Gain 1 returns the observation, gain 0 the prior.
     Returns: Moments (..., C).
@@ -119,7 +119,7 @@ def fuse(prior, observed, gain):
     xbar, s = observed
     p, q = 1 - gain, gain
     delta = xbar - a
-    return Moments(a + q * delta, p * b + q * s + p * q * delta**2)
+    return Moments(p * a + q * xbar, p * b + q * s + p * q * delta**2)
 
 
 @twinned(_checks.fuse_backward)
