@@ -11,14 +11,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 .PHONY: help demo test lint bench clean
 
 help:
-	@echo "make demo   compare BN, BRN and KN at one image per statistics batch; writes $(OUT)/curves.png (4 minutes)"
+	@echo "make demo   compare BN, BRN and KN at one image per statistics batch; writes $(OUT)/curves.png"
 	@echo "make test   all tests, both backends; PEERS=1 adds PyTorch as a peer to compare with"
 	@echo "make lint   ruff"
 	@echo "make bench  times of the normalizers in both backends"
 	@echo "make clean  remove $(VENV) and what was built"
 
 demo: $(VENV)/.package
-	$(BIN)/kalnorm-ref compare --data digits --out $(OUT)
+	$(BIN)/kalnorm-ref compare --data digits --seeds 0 1 2 --out $(OUT)
 
 bench: $(VENV)/.package
 	$(BIN)/kalnorm-ref bench

@@ -13,6 +13,9 @@ import numpy as np
 
 from . import _arguments
 
+# Waiting threads sleep: where other work shares the cores, threads that spin for their turn cost ten times the run.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 try:
     from . import _core
 except ImportError:  # built without a C compiler; asking for "cython" then raises, see use_backend
