@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 
-from . import backend, data, models
+from . import __version__, backend, data, models
 from .data.cifar import LAYOUTS
 from .experiments import bench, compare, train
 from .experiments import settings as runs
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def __init__(self, **options):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message):
         raise InputError(f"{message} (see {self.prog} --help)")
@@ -71,6 +71,8 @@ def main(argv=None):
         arguments = parser().parse_args(argv)
         with backend.use_backend(getattr(arguments, "backend", None) or backend.get_backend()):
             work = _checked(arguments)
+            if backend.get_backend() == "numpy" and getattr(arguments, "backend", "numpy") is None:
+                print("kalnorm-ref: the compiled backend is not built; NumPy computes, more slowly", file=sys.stderr)
             kept = arguments.kept.format(**vars(arguments))
             work()
     except SystemExit as stop:  # --help and --version
@@ -98,7 +100,7 @@ def version():
     sets = np.show_config(mode="dicts").get("SIMD Extensions", {})
     widest = (sets.get("found") or sets.get("baseline") or ["unknown"])[-1]
     return (
-        f"kalnorm-ref {compare.package_version()}, backend {backend.get_backend()}, "
+        f"kalnorm-ref {__version__}, backend {backend.get_backend()}, "
         f"{platform.machine()} {widest}, {backend.get_num_threads()} threads"
     )
 

@@ -1,0 +1,233 @@
+"""One training run: every method is trained by this code, and a run stopped at any moment resumes to the same bits.
+
+What decides the bits is the settings, the backend and the state in the checkpoint: the order of the images and their
+augmentation are functions of (seed, epoch), and BLAS runs on one thread, so that its sums have one order.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from .. import backend
+from .. import data as datasets
+from ..layers.loss import cross_entropy
+from ..optim import SGD
+from . import checkpoint
+from .settings import Settings, build, learning_rate
+
+COLUMNS = ("epoch", "train_loss", "test_loss", "test_error", "seconds", "images_per_second")
+TEST_BATCH = 100  # images; larger ones take memory and no less time
+
+
+class Run(NamedTuple):
+    """A run that is ready to start or to go on: all that can be wrong with its input has been looked at."""
+
+    settings: Settings
+    dataset: datasets.Dataset
+    net: object
+    optimizer: SGD
+    rows: list  # one dict an epoch that is finished
+    out: Path | None
+
+    @property
+    def steps_per_epoch(self):
+        """Whole gradient batches in the training images; the rest is left out of each epoch."""
+        return len(self.dataset.train_labels) // self.settings.gradient_batch_size
+
+
+def train(settings, out=None, resume=False, progress=True, dataset=None):
+    """Train one network, evaluate it after every epoch, and return a row (dict) for each epoch.
+
+    A row holds epoch (from 1), train_loss (mean over the steps), test_loss, test_error in percent (inference mode),
+    seconds (of training, without the evaluation) and images_per_second. With `out`, log.csv holds the rows and
+    checkpoint.npz the state after the last finished epoch; `resume` goes on from there, or starts where there is none.
+    `dataset` saves loading it again.
+    Raises: ValueError for bad data, settings that the network refuses, a checkpoint that is damaged or of other
+    settings, or, without `resume`, an `out` that holds a checkpoint.
+    """
+    return proceed(prepare(settings, out, resume, dataset), progress)
+
+
+def prepare(settings, out=None, resume=False, dataset=None):
+    """Load the data, build the network, read the checkpoint; write nothing. Returns a Run, for `proceed`."""
+    dataset = load_data(settings) if dataset is None else dataset
+    steps = settings.epochs * (len(dataset.train_labels) // settings.gradient_batch_size)
+    shape, classes = dataset.train_images.shape[1:], len(dataset.classes)
+    _try_out(settings, build(settings, shape, classes, steps), dataset)
+    net = build(settings, shape, classes, steps)
+    optimizer = SGD(net, settings.lr, settings.momentum, settings.weight_decay, settings.clip_norm)
+    out = None if out is None else output_folder(out)
+    run = Run(settings, dataset, net, optimizer, [], out)
+    if out is not None and (out / checkpoint.NAME).exists():
+        if not resume:
+            raise ValueError(f"{out} holds a checkpoint; go on from it with --resume, or name another folder")
+        _take_up(run, out / checkpoint.NAME)
+    return run
+
+
+def _try_out(settings, net, dataset):
+    """Send one statistics batch through a network that is then thrown away; ValueError for what it does not take."""
+    try:
+        with np.errstate(all="ignore"):
+            net.forward(dataset.train_images[: settings.statistics_batch_size], training=True)
+    except ValueError as error:
+        raise ValueError(f"method {settings.norm!r} on {settings.model}: {error}") from error
+
+
+def load_data(settings):
+    """The data set of the settings; ValueError if it has fewer training images than a gradient batch."""
+    dataset = datasets.load(settings.data, settings.data_dir, settings.train_images, np.dtype(settings.dtype))
+    if len(dataset.train_labels) < settings.gradient_batch_size:
+        raise ValueError(
+            f"gradient_batch_size is {settings.gradient_batch_size}; expected at most {len(dataset.train_labels)}, "
+            f"the training images of {settings.data}"
+        )
+    return dataset
+
+
+def output_folder(out):
+    """`out` as a Path that is a folder or can become one; it is not made yet."""
+    out = Path(out)
+    nearest = next(path for path in (out, *out.parents) if path.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"{nearest} is a file; expected a folder to write into")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"{nearest} cannot be written to; expected a folder to write into")
+    return out
+
+
+def _identity(settings):
+    """What has to be the same for the same bits, as json gives it back; the place of the data is no part of it."""
+    fields = settings.to_json() | {"backend": backend.get_backend()}
+    del fields["data_dir"]
+    return fields
+
+
+def _take_up(run, path):
+    record, states = checkpoint.load(path)
+    before, now = record["settings"], _identity(run.settings)
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            raise ValueError(
+                f"{path} was written with {name} {before.get(name)}, not {now.get(name)}; resume with the same settings"
+            )
+    try:
+        run.net.load_state_dict(states["net"])
+        run.optimizer.load_state_dict(states["optimizer"])
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: does not fit the network ({error}); delete it to start over") from error
+    run.rows.extend(record["rows"])
+
+
+def proceed(run, progress=True, bar=None):
+    """Train from the last finished epoch to the end; return the rows. `bar` is a tqdm bar of images to advance."""
+    settings = run.settings
+    if run.out is not None:
+        run.out.mkdir(parents=True, exist_ok=True)
+    per_epoch = run.steps_per_epoch * settings.gradient_batch_size
+    done, total = len(run.rows) * per_epoch, settings.epochs * per_epoch
+    own = bar is None
+    bar = progress_bar(settings.norm, total, done, progress) if own else bar
+    try:
+        with threadpool_limits(1, "blas"), np.errstate(all="ignore"):  # a run that diverges shows it in its rows
+            _write_log(run)
+            for epoch in range(len(run.rows), settings.epochs):
+                run.rows.append(_epoch(run, epoch, bar))
+                _write_checkpoint(run)
+                _write_log(run)
+                if own and progress:
+                    announce(f"epoch {epoch + 1} of {settings.epochs}: {sentence(run.rows[-1])}")
+    finally:
+        if own:
+            bar.close()
+    return run.rows
+
+
+def progress_bar(title, total, done=0, progress=True):
+    """A bar that counts images, on stderr where that is a terminal; a log file gets the lines of `announce` alone."""
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=title,
+        unit="img",
+        unit_scale=True,
+        disable=None if progress else True,
+        dynamic_ncols=True,
+    )
+
+
+def announce(text):
+    """Print a line on stderr, above the bar if there is one."""
+    tqdm.write(text, file=sys.stderr)
+
+
+def _epoch(run, epoch, bar):
+    """Train for one epoch, then evaluate; returns the epoch's row."""
+    settings, net = run.settings, run.net
+    rate = learning_rate(settings, settings.epochs * run.steps_per_epoch)
+    stream = datasets.batches(
+        run.dataset.train_images,
+        run.dataset.train_labels,
+        settings.gradient_batch_size,
+        settings.seed,
+        epoch,
+        settings.augment,
+    )
+    before = f"error {run.rows[-1]['test_error']:.1f} %" if run.rows else "error -"
+    losses = []
+    start = time.perf_counter()
+    for index, (x, labels) in enumerate(stream):
+        run.optimizer.lr = rate(epoch * run.steps_per_epoch + index)
+        loss, dlogits = cross_entropy(net.forward(x, training=True), labels)
+        net.backward(dlogits)
+        run.optimizer.step()
+        losses.append(float(loss))
+        bar.set_postfix_str(f"epoch {epoch + 1}/{settings.epochs}, loss {losses[-1]:.3f}, {before}", refresh=False)
+        bar.update(len(labels))
+    seconds = time.perf_counter() - start
+    test_loss, test_error = evaluate(net, run.dataset.test_images, run.dataset.test_labels)
+    return {
+        "epoch": epoch + 1,
+        "train_loss": float(np.mean(losses)),
+        "test_loss": test_loss,
+        "test_error": test_error,
+        "seconds": seconds,
+        "images_per_second": len(losses) * settings.gradient_batch_size / seconds,
+    }
+
+
+def sentence(row):
+    """A row in words."""
+    return (
+        f"test error {row['test_error']:.1f} %, training loss {row['train_loss']:.3f}, "
+        f"{row['images_per_second']:.0f} images/s"
+    )
+
+
+def evaluate(net, images, labels):
+    """Mean loss and error in percent, in inference mode; outputs that are NaN count as argmax has it, as label 0."""
+    loss, wrong = 0.0, 0
+    for start in range(0, len(labels), TEST_BATCH):
+        part = slice(start, start + TEST_BATCH)
+        logits = net.forward(images[part], training=False)
+        loss += float(cross_entropy(logits, labels[part])[0]) * len(labels[part])
+        wrong += int((logits.argmax(axis=-1) != labels[part]).sum())
+    return loss / len(labels), 100 * wrong / len(labels)
+
+
+def _write_checkpoint(run):
+    if run.out is not None:
+        record = {"settings": _identity(run.settings), "epoch": len(run.rows), "rows": run.rows}
+        states = {"net": run.net.state_dict(), "optimizer": run.optimizer.state_dict()}
+        checkpoint.save(run.out / checkpoint.NAME, record, **states)
+
+
+def _write_log(run):
+    if run.out is not None:
+        checkpoint.write_csv(run.out / "log.csv", COLUMNS, run.rows)
