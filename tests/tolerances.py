@@ -13,3 +13,13 @@ IDENTITY = 1e-13  # 2.4e-15, corrections in every clip regime
 ERROR_LAW_C = 8  # the factor of the error budgets themselves; the largest error over its budget was 0.18
 RESCALED = 1e-11  # 5.7e-14, BN of channels scaled by up to 1000 and moved by up to 100 sigma
 NETWORK = 1e-10  # 4.2e-12, the bias before BN whose gradient is zero; 6.1e-14 elsewhere
+TRANSPORT_LOOPS = 1e-12  # 2.1e-14, backward of leaky_relu, whose second moments cancel in the loops
+RELU = 1e-12  # 2.0e-13 elementwise, t = m/s from -37 to 1e5; the promise is 1e-11 from -20
+STANDARD_ERRORS = 4  # 2.0, moments after conv2d against 60 batches of 250 sampled maps
+MAX_CONSTANTS = 1e-12  # 8.9e-16, mean and variance of the largest of 4 normal values
+TWINS = 1e-12  # 3.5e-13, variance of numbers 2^30 from zero; 5.8e-15 elsewhere: backend against backend in float64
+TWINS_FLOAT32 = 2e-6  # 5.2e-7, backward of a convolution; the normalizers agree to the bit
+FLOAT32_CONV = 1e-6  # 2.1e-7, float32 convolution and its gradients against float64
+BACKENDS = 1e-10  # 1.6e-12, gradients and running averages of a network with BN, NumPy against compiled
+FORGOTTEN = 1e-9  # 1.1e-14, change of a belief's prior with eps 1e-12 when the data are replaced
+SCALED_WEIGHTS = 1e-9  # 7.7e-14, change of the outputs with eps 1e-12 when weights are multiplied by 7

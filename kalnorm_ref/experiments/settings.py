@@ -19,7 +19,7 @@ SCHEDULES = ("constant", "step", "cosine")
 DTYPES = ("float32", "float64")
 METHODS = ("bn", "brn", "kn-shrink", "kn-learned", "kn-analytic")
 DROPS = (0.5, 0.75)  # fractions of the steps after which the step schedule divides the learning rate by 10
-RAMP = (0.10, 0.40, 0.40)  # BRN's limits: start, end of r_max, end of d_max, as fractions of the steps (A.11)
+RAMP = (0.10, 0.40, 0.40)  # BRN's limits: start, end of r_max, end of d_max, as fractions of the steps (A11)
 
 _CIFAR = {
     "model": "resnet",

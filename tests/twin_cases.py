@@ -1,0 +1,153 @@
+"""What the tests of the compiled backend share: every twinned function, and arguments for each."""
+
+import importlib
+import os
+import pkgutil
+
+import numpy as np
+import pytest
+
+import kalnorm_ref as kr
+from kalnorm_ref import backend
+from kalnorm_ref.gradcheck import leaves
+
+core = backend._core
+if core is None and os.environ.get("KALNORM_REQUIRE_EXT") != "1":
+    pytest.skip("the compiled backend is not built", allow_module_level=True)
+
+
+def twinned_functions():
+    """Name -> function, of every function under the decorator `twinned` in the package."""
+    found = {}
+    for module in pkgutil.walk_packages(kr.__path__, "kalnorm_ref."):
+        if not module.name.endswith("__main__"):
+            for name, value in vars(importlib.import_module(module.name)).items():
+                if "compiled" in getattr(getattr(value, "__code__", None), "co_freevars", ()):
+                    found[name] = value
+    return found
+
+
+TWINNED = twinned_functions()
+
+# ---- arguments -----------------------------------------------------------------------------------------------------
+
+
+class Values:
+    """Random arguments; every array of them is passed through `lay`, which sets its layout or type."""
+
+    def __init__(self, shape, lay=lambda a: a, dtype=np.float64, offset=3.0, seed=0):
+        rng = np.random.default_rng(seed)
+        lead, c = shape[:-2], shape[-1]
+        self.shape, self.statistics, self.c, self.dtype = shape, (*lead, c), c, dtype
+        self.array = lambda a: lay(np.asarray(a, dtype))
+        self.normal = lambda *shape, mean=0.0, std=1.0: self.array(rng.normal(mean, std, shape))
+        self.positive = lambda *shape: self.array(rng.uniform(0.5, 2.0, shape))
+        self.unit = lambda *shape: self.array(rng.uniform(0.1, 0.9, shape))
+        self.x = self.normal(*shape, mean=offset, std=1.5)
+        self.dy, self.gamma, self.beta = self.normal(*shape), self.normal(c), self.normal(c)
+        self.corrections = self.positive(c), self.normal(*lead, c)
+
+    def pair(self, *shape):
+        """Moments near those of x."""
+        return kr.Moments(self.normal(*shape, mean=2.0), self.positive(*shape))
+
+    def gradient(self, *shape):
+        return kr.Moments(self.normal(*shape), self.normal(*shape))
+
+
+def forwards(v):
+    """Arguments of the normalizers' forward functions: with and without each optional part."""
+    whole, row = v.pair(*v.statistics), v.pair(v.c)
+    yield "batch_norm_forward", (v.x, v.gamma, v.beta)
+    yield "batch_norm_forward", (v.x, None, None, 0.1)
+    yield "batch_renorm_forward", (v.x, v.gamma, v.beta, *v.corrections)
+    yield "batch_renorm_forward", (v.x, None, v.beta, 1.2, 0.3, 0.1)
+    yield "kalman_norm_forward", (v.x, v.gamma, v.beta, whole, v.unit(v.c))
+    yield "kalman_norm_forward", (v.x, v.gamma, None, row, 0.3, 0.1)
+    yield "kalman_norm_forward", (v.x, v.gamma, v.beta, None, None)
+    yield "standardize", (v.x, whole, v.gamma, v.beta, 1e-5)
+    yield "standardize", (v.x, row, None, None, 0.0)
+
+
+GEOMETRY = {
+    "3x3": ((3, 6, 5, 4), (3, 3, 4, 3), 1, 1),
+    "1x1": ((3, 6, 5, 4), (1, 1, 4, 3), 1, 0),
+    "1x1 strided": ((2, 5, 4, 3), (1, 1, 3, 2), 2, 0),
+    "stride 2": ((2, 7, 6, 3), (3, 2, 3, 5), 2, 1),
+    "asymmetric": ((1, 5, 8, 2), (2, 3, 2, 3), 3, ((0, 2), (3, 1))),
+    "padding beyond the kernel": ((2, 2, 3, 1), (2, 2, 1, 1), 1, 4),
+    "several chunks": ((37, 16, 17, 7), (3, 3, 7, 5), 1, 1),
+}
+
+
+def convolutions(v):
+    for x, weight, stride, padding in GEOMETRY.values():
+        for bias in (None, v.normal(weight[3])):
+            yield "conv2d_forward", (v.normal(*x, mean=1.0), v.normal(*weight), bias, stride, padding)
+
+
+def fusions(v):
+    whole, row, one = v.pair(*v.statistics), v.pair(v.c), v.pair(*(1 for _ in v.statistics[1:]), v.c)
+    for prior, observed, gain in ((row, whole, 0.3), (whole, row, v.unit(v.c)), (one, whole, 1.0)):
+        yield "fuse", (prior, observed, gain)
+        yield "fuse_backward", (v.gradient(*v.statistics), prior, observed, gain)
+
+
+def transitions(v):
+    lead, c = v.statistics[:-1], v.c
+    for matrix, noise in ((v.normal(c), 0.1), (v.normal(c + 2, c), v.positive(c + 2)), (v.normal(2, c), 0.3)):
+        yield "predict", (v.pair(*lead, c), matrix, noise)
+        yield "predict_backward", (v.gradient(*lead, matrix.shape[0]), v.pair(*lead, c), matrix, noise)
+
+
+def cases(v, made_by="numpy"):
+    """(name, arguments) for every twinned function; the caches are made by the backend `made_by`."""
+    whole = v.pair(*v.statistics)
+    yield "observe", (v.x,)
+    yield "observe_backward", (v.gradient(*v.statistics), v.x, v.pair(*v.statistics))
+    yield "renorm_corrections", (whole, v.normal(v.c), v.positive(v.c), 1.4, 0.5)
+    yield from (*fusions(v), *(transitions(v) if v.c else ()))
+    for name, arguments in (*forwards(v), *convolutions(v)):
+        yield name, arguments
+        with kr.use_backend(made_by):
+            y, *_, cache = TWINNED[name](*arguments)
+        dy = v.normal(*y.shape)
+        if name == "kalman_norm_forward":
+            yield "kalman_norm_backward", (dy, v.gradient(*v.statistics), cache)
+            yield "kalman_norm_backward", (dy, None, cache)
+        else:
+            yield f"{name.removesuffix('_forward')}_backward", (dy, cache)
+
+
+def run(name, arguments, which):
+    with kr.use_backend(which):
+        return TWINNED[name](*arguments)
+
+
+def same_kind(a, b):
+    """Equal classes, shapes and types all the way down; equal values of what is no array."""
+    assert type(a) is type(b)
+    if isinstance(a, tuple):
+        assert len(a) == len(b)
+        for i, j in zip(a, b, strict=True):
+            same_kind(i, j)
+    elif isinstance(a, np.ndarray):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    else:
+        assert a == b
+
+
+def same_bits(a, b):
+    return all(np.array_equal(i, j, equal_nan=True) for i, j in zip(leaves(a), leaves(b), strict=True))
+
+
+# Each shape is there for a reason: one sample; odd C; samples side by side, in several tiles with a tail; columns in
+# several tiles; enough batches for the threads to share them out; no channel; no batch.
+SHAPES = [(1, 3), (2, 37, 5), (4500, 3), (300, 300), (2, 10, 33, 7), (6, 0), (0, 4, 3)]
+
+# ---- tests ---------------------------------------------------------------------------------------------------------
+
+
+def backwards(a):
+    everywhere = (slice(None, None, -1),) * a.ndim
+    return a[everywhere].copy()[everywhere]
