@@ -57,6 +57,12 @@ def sum_to_shape(gradient, shape):
     return gradient.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(shape)
 
 
+def sum_outer(a, b):
+    """Outer products of a (..., I) and b (..., J), summed over the axes before: (I, J)."""
+    leading = tuple(range(a.ndim - 1))
+    return np.tensordot(a, b, axes=(leading, leading))
+
+
 def affine(x_hat, gamma, beta):
     """y = gamma x_hat + beta, where either may be None."""
     y = x_hat if gamma is None else gamma * x_hat
@@ -217,6 +223,5 @@ def predict_backward(dprior, estimate, transition, noise):
     if transition.ndim == 1:
         dtransition = sum_to_shape(da * mean + 2 * transition * db * var, transition.shape)
         return Moments(da * transition, db * transition**2), dtransition, dnoise
-    outer = lambda d, s: d.reshape(-1, d.shape[-1]).T @ s.reshape(-1, s.shape[-1])  # noqa: E731  sum over batches
-    dtransition = outer(da, mean) + 2 * transition * outer(db, var)
+    dtransition = sum_outer(da, mean) + 2 * transition * sum_outer(db, var)
     return Moments(da @ transition, db @ transition**2), dtransition, dnoise

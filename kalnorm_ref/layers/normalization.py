@@ -74,6 +74,13 @@ class BatchNormalizer(Layer):
         dx, _, self.grads["gamma"], self.grads["beta"] = standardize_backward(self._like(dy, cache), cache)
         return self.ungrouped(dx, shape)
 
+    def backward(self, dy):
+        shape, mode, cache = self.take()
+        if mode == "inference":
+            return self.infer_backward(dy, shape, cache)
+        dx, self.grads["gamma"], self.grads["beta"] = self.training_backward(self._like(dy, cache), cache)
+        return self.ungrouped(dx, shape)
+
     def _like(self, dy, cache):
         return np.moveaxis(dy, self.channel_axis, -1).reshape(cache.x.shape)
 
@@ -93,6 +100,8 @@ class BatchNorm(BatchNormalizer):
     Departs: PyTorch averages the unbiased variance: unbiased_running_var=True, and its momentum is 1 - decay.
     Reference: Ioffe and Szegedy 2015, arXiv 1502.03167.
     """
+
+    training_backward = staticmethod(batch_norm_backward)
 
     def __init__(
         self,
@@ -119,13 +128,6 @@ class BatchNorm(BatchNormalizer):
         self.keep(shape, "training", cache)
         return self.ungrouped(y, shape)
 
-    def backward(self, dy):
-        shape, mode, cache = self.take()
-        if mode == "inference":
-            return self.infer_backward(dy, shape, cache)
-        dx, self.grads["gamma"], self.grads["beta"] = batch_norm_backward(self._like(dy, cache), cache)
-        return self.ungrouped(dx, shape)
-
 
 class BatchRenorm(BatchNormalizer):
     """Batch renormalization with running mean and running standard deviation.
@@ -136,6 +138,8 @@ class BatchRenorm(BatchNormalizer):
     Departs: nothing. Elsewhere the variance is averaged in place of s.
     Reference: Ioffe 2017, arXiv 1702.03275.
     """
+
+    training_backward = staticmethod(batch_renorm_backward)
 
     def __init__(
         self,
@@ -167,10 +171,3 @@ class BatchRenorm(BatchNormalizer):
         self.update_running(running_mean=moments.mean, running_std=np.sqrt(moments.var + self.eps))
         self.keep(shape, "training", cache)
         return self.ungrouped(y, shape)
-
-    def backward(self, dy):
-        shape, mode, cache = self.take()
-        if mode == "inference":
-            return self.infer_backward(dy, shape, cache)
-        dx, self.grads["gamma"], self.grads["beta"] = batch_renorm_backward(self._like(dy, cache), cache)
-        return self.ungrouped(dx, shape)

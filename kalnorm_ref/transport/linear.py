@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _transport_checks
 from ..backend import checked
-from ..moments import Moments, sum_to_shape
+from ..moments import Moments, sum_outer, sum_to_shape
 
 
 @checked(_transport_checks.linear)
@@ -35,14 +35,9 @@ def linear_backward(doutput, estimate, weight, bias=None):
     Equations: dmu = dmean W^T ; dv = dvar (W*W)^T ; dW = mu^T dmean + 2 W * (v^T dvar) ; db = dmean (C.2).
     """
     dmean, dvar = doutput
-    dweight = _outer(estimate.mean, dmean) + 2 * weight * _outer(estimate.var, dvar)
+    dweight = sum_outer(estimate.mean, dmean) + 2 * weight * sum_outer(estimate.var, dvar)
     destimate = Moments(dmean @ weight.T, dvar @ (weight**2).T)
     return destimate, dweight, None if bias is None else sum_to_shape(dmean, bias.shape)
-
-
-def _outer(a, b):
-    """sum over the leading axes of the outer products of a (..., I) and b (..., O): (I, O)."""
-    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
 
 
 @functools.lru_cache(maxsize=256)
