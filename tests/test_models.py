@@ -1,0 +1,275 @@
+"""Holds the networks to their architecture, counted by hand, to their initial values, to the complex step and to
+learning something."""
+
+import copy
+import inspect
+import re
+
+import numpy as np
+import pytest
+import tolerances
+from test_layers import scattered
+
+import kalnorm_ref as kr
+from kalnorm_ref import models
+
+NORMS = ["bn", "brn", "kn-learned", "kn-shrink", "kn-analytic", "none"]
+F64 = {"dtype": np.float64}
+FLOOR = 1e-3  # a gradient that is zero in exact arithmetic is compared with this
+rng = np.random.default_rng(97)
+X, LABELS = rng.normal(3.0, 2.0, (6, 8, 8, 2)), np.array([0, 1, 2, 2, 1, 0])
+
+
+def count(net):
+    return sum(p.size for p in net.params.values())
+
+
+def test_the_list_of_normalizers():
+    assert list(models.NORMS) == NORMS
+
+
+# 3x3 convolutions of resnet(8): 3-16, 16-16, 16-16, 16-32, 32-32, 32-64, 64-64; normalizers after them: gamma, beta of
+# 16 (first), 16, 16 + 32, 32 + 64, 64 (last) channels, as the first unit has no leading one; linear 64-10 with bias.
+RESNET_8 = 9 * (3 * 16 + 2 * 16**2 + 16 * 32 + 32**2 + 32 * 64 + 64**2), 2 * (16 + 16 + 48 + 96 + 64), 650
+# resnet(20): 6 more convolutions at 16, of 2 more units; 4 at 32 and 64; 4 more normalizers at each width.
+RESNET_20 = RESNET_8[0] + 9 * 4 * (16**2 + 32**2 + 64**2), RESNET_8[1] + 2 * 4 * (16 + 32 + 64), 650
+CNN_5 = 9 * (3 * 16 + 16**2 + 16 * 32 + 32**2 + 32 * 64), 2 * (16 + 16 + 32 + 32 + 64), 650
+# transitions along the chain 16 16 16 32 32 64 64; a gain and a noise for each of the 6 normalizers with a prior
+LEARNED_8 = 16**2 + 16**2 + 16 * 32 + 32**2 + 32 * 64 + 64**2 + 2 * 6
+
+
+def test_parameters_counted_by_hand():
+    assert count(models.resnet(20)) == sum(RESNET_20) == 269722
+    assert count(models.resnet(8)) == sum(RESNET_8)
+    assert count(models.resnet(8, "brn")) == count(models.resnet(8, "kn-analytic")) == sum(RESNET_8)
+    assert count(models.resnet(8, "none")) == RESNET_8[0] + 650
+    assert count(models.resnet(8, "kn-learned")) == sum(RESNET_8) + LEARNED_8
+    assert count(models.resnet(8, "kn-shrink")) == sum(RESNET_8) + 2 * 6
+    assert count(models.resnet(8, in_channels=1, classes=4)) == sum(RESNET_8) - 9 * 2 * 16 - 6 * 65
+    assert count(models.cnn5()) == sum(CNN_5)
+    assert count(models.mlp((5, 7), in_channels=1)) == 64 * 5 + 5 * 7 + 2 * 12 + 7 * 10 + 10
+    assert count(models.mlp((5,), "none")) == 3072 * 5 + 5 * 10 + 10
+
+
+def layers_of(net, kind):
+    """All layers of a kind, in the order of the forward."""
+    found = []
+    for layer in getattr(net, "layers", None) or net.children.values():
+        found += [layer] if isinstance(layer, kind) else layers_of(layer, kind) if hasattr(layer, "children") else []
+    return found
+
+
+def test_resnet_layout():
+    net = models.resnet(14, "bn")
+    convolutions = layers_of(net, kr.Conv2d)
+    widths = [16] * 5 + [32] * 4 + [64] * 4
+    assert [layer.params["weight"].shape for layer in convolutions] == [
+        (3, 3, before, after) for before, after in zip([3, *widths], widths, strict=False)
+    ]
+    assert [i for i, layer in enumerate(convolutions) if layer.stride == 2] == [5, 9]
+    assert {layer.stride for layer in convolutions} == {1, 2} and {layer.padding for layer in convolutions} == {1}
+    assert not any(path.endswith("bias") for path in net.params if path != f"{len(net.layers) - 1}.bias")
+    units = [layer for layer in net.layers if isinstance(layer, kr.Residual)]
+    kinds = [[type(layer).__name__ for layer in unit.children["main"].layers] for unit in units]
+    lead, rest = ["BatchNorm", "ReLU"], ["Conv2d", "BatchNorm", "ReLU", "Conv2d"]
+    assert kinds == [rest] + 5 * [lead + rest]
+    widening = [isinstance(unit.children["shortcut"], kr.Sequential) for unit in units]
+    assert widening == [False, False, True, False, True, False]
+    for unit, side in ((units[2], 8), (units[4], 16)):
+        pool, pad = unit.children["shortcut"].layers
+        assert isinstance(pool, kr.AvgPool2d) and (pool.size, pad.before, pad.after) == (2, side, side)
+    assert [type(layer).__name__ for layer in (*net.layers[:3], *net.layers[-4:])] == [
+        *("Conv2d", "BatchNorm", "ReLU"),
+        *("BatchNorm", "ReLU", "GlobalAvgPool2d", "Linear"),
+    ]
+    x = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
+    y = kr.Sequential(*net.layers[:-3]).forward(x, training=True)
+    assert y.shape == (2, 8, 8, 64) and net.forward(x).shape == (2, 10)
+
+
+def test_shortcut_of_a_widening_unit():
+    """With the main branch silenced, what remains are means of 2x2 blocks between channels of zeros."""
+    unit = next(layer for layer in models.resnet(8, dtype=np.float64).layers[4:5])
+    unit.children["main"].layers[-1].params["weight"][...] = 0
+    x = rng.normal(size=(2, 4, 4, 16))
+    y = unit.forward(x)
+    np.testing.assert_array_equal(y[..., :8], 0)
+    np.testing.assert_array_equal(y[..., 24:], 0)
+    means = (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
+    np.testing.assert_allclose(y[..., 8:24], means, rtol=1e-13)
+
+
+def test_cnn5_layout():
+    net = models.cnn5("kn-learned", in_channels=1)
+    convolutions = layers_of(net, kr.Conv2d)
+    assert [layer.params["weight"].shape[2:] for layer in convolutions] == [
+        (1, 16),
+        (16, 16),
+        (16, 32),
+        (32, 32),
+        (32, 64),
+    ]
+    assert [layer.stride for layer in convolutions] == [1, 1, 2, 1, 2]
+    assert [type(layer).__name__ for layer in net.layers] == [
+        *("Conv2d", "KalmanNorm", "ReLU") * 5,
+        *("GlobalAvgPool2d", "Linear"),
+    ]
+    assert [path for path in net.params if path.endswith("bias")] == ["16.bias"]
+
+
+@pytest.mark.parametrize("model", [models.resnet, models.cnn5, models.mlp])
+def test_weights_are_a_function_of_the_seed_alone(model):
+    first, again, other = model(seed=3), model(seed=3), model(seed=4)
+    weights = [path for path in first.params if path.endswith("weight")]
+    for path, p in first.params.items():
+        assert p.dtype == np.float32
+        np.testing.assert_array_equal(p, again.params[path])
+    assert all((first.params[path] != other.params[path]).any() for path in weights)
+    for norm in NORMS:
+        net = model(norm=norm, seed=3, statistics_batch_size=2)
+        assert [path for path in net.params if path.endswith("weight")] == weights
+        for path in weights:
+            np.testing.assert_array_equal(net.params[path], first.params[path])
+
+
+def test_standard_deviation_of_the_weights():
+    """He fan-out for convolutions, 2 / c_in where a ReLU follows a linear map, 1 / c_in at the end."""
+    convolutions = layers_of(models.resnet(8, seed=1), kr.Conv2d)
+    *hidden, last = layers_of(models.mlp((300, 200), seed=1), kr.Linear)
+    variances = [(layer, 2 / (9 * layer.params["weight"].shape[3])) for layer in convolutions]
+    variances += [(layer, 2 / len(layer.params["weight"])) for layer in hidden] + [(last, 1 / 200)]
+    for layer, var in variances:
+        w = layer.params["weight"].astype(float)
+        assert abs(w.std() / np.sqrt(var) - 1) <= tolerances.STANDARD_ERRORS / np.sqrt(2 * w.size)
+        assert abs(w.mean()) <= tolerances.STANDARD_ERRORS * np.sqrt(var / w.size)
+
+
+@pytest.mark.parametrize(("size", "gain"), [(None, 0.95), (9, 0.95), (8, 0.1), (2, 0.1)])
+def test_initial_gain(size, gain):
+    """0.1 at statistics batches of 8 or fewer images, where the batch says little (A5)."""
+    for options in ({}, {"gain_kind": "learned_per_channel"}, {"gain_kind": "constant"}, {"variant": "analytic"}):
+        layer = kr.KalmanNorm(4, 3, statistics_batch_size=size, dtype=np.float64, **options)
+        np.testing.assert_allclose(layer.gain(), gain, rtol=1e-14)
+        assert np.shape(layer.gain()) == ((4,) if "per_channel" in str(options) else ())
+        assert ("gain_logit" in layer.params) == (len(options) == 0 or "per_channel" in str(options))
+
+
+@pytest.mark.parametrize(
+    ("channels", "previous", "options", "transition", "noise"),
+    [
+        (3, 3, {}, np.eye(3), 0.1),
+        (3, 4, {}, np.full((3, 4), 0.25), 0.75),
+        (4, 1, {}, np.ones((4, 1)), 0.1),
+        (3, 3, {"transition": "diagonal"}, np.ones(3), 0.1),
+        (3, 4, {"transition": "zero"}, None, 1.0),
+        (3, 4, {"noise": 0.3}, np.full((3, 4), 0.25), 0.3),
+    ],
+)
+def test_initial_transition_and_noise(channels, previous, options, transition, noise):
+    params = kr.KalmanNorm(channels, previous, dtype=np.float64, **options).params
+    assert np.exp(params["log_noise"]) == pytest.approx(noise, rel=1e-14) and params["log_noise"].shape == ()
+    if transition is None:
+        assert "transition" not in params
+    else:
+        np.testing.assert_array_equal(params["transition"], transition)
+
+
+@pytest.mark.parametrize("norm", ["kn-learned", "kn-shrink", "kn-analytic"])
+def test_first_of_a_chain_has_no_kalman_parameters(norm):
+    first, *later = layers_of(models.cnn5(norm, gain_kind="learned"), kr.KalmanNorm)
+    assert first.params.keys() == first.grads.keys() == {"gamma", "beta"} and not first.has_prior
+    assert all(layer.params.keys() == layer.grads.keys() > {"gain_logit"} for layer in later)
+
+
+OPTIONS = {
+    "bn": "decay, eps, inference, unbiased_running_var",
+    "none": "none",
+    "kn-learned": "covariance, decay, eps, gain, gain_kind, inference, noise, transition, unbiased_running_var",
+    "kn-analytic": "covariance, decay, eps, gain, gain_kind, inference, push, shortcut, unbiased_running_var",
+}
+
+
+@pytest.mark.parametrize("model", [models.resnet, models.cnn5, models.mlp])
+def test_what_does_not_exist_is_listed(model):
+    for norm in ("gn", "ln", "in", "gkn", "kn-released", "BN", None):
+        message = f"norm is {norm!r}; this version has bn, brn, kn-learned, kn-shrink, kn-analytic, none"
+        with pytest.raises(ValueError, match=rf"^{re.escape(message)}$"):
+            model(norm=norm)
+    for norm, listed in OPTIONS.items():
+        message = f"norm option 'groups' does not exist for {norm}; its options are: {listed}"
+        with pytest.raises(ValueError, match=rf"^{re.escape(message)}$"):
+            model(norm=norm, groups=4)
+    with pytest.raises(ValueError, match=r"^norm option 'push' does not exist for kn-shrink; its options are: .*var$"):
+        model(norm="kn-shrink", push="belief")
+    with pytest.raises(ValueError, match=r"^push is 'prior'; this version has 'belief', 'observed', 'released'$"):
+        model(norm="kn-analytic", push="prior")
+    with pytest.raises(ValueError, match=r"^inference is 'batch'; this version has 'running'$"):
+        model(norm="bn", inference="batch")
+    assert list(inspect.signature(model).parameters)[-1] == "norm_options"
+
+
+@pytest.mark.parametrize(
+    ("depth", "message"),
+    [(9, "depth is 9; expected 6 n + 2: 8, 14, 20, 26, 32, ..."), (2, "depth is 2; expected at least 8")],
+)
+def test_depth(depth, message):
+    with pytest.raises(ValueError, match=rf"^{re.escape(message)}$"):
+        models.resnet(depth)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gain": 1.5}, "gain is 1.5; expected a value in [0, 1]"),
+        ({"gain": 1}, "gain is 1; expected a value strictly between 0 and 1 to be trained"),
+        ({"variant": "released"}, "variant is 'released'; this version has 'learned', 'analytic'"),
+        ({"covariance": "full"}, "covariance is 'full'; this version has 'diagonal'"),
+        ({"gain_kind": "pseudo_count"}, "gain_kind is 'pseudo_count'; this version has 'learned', "),
+        ({"transition": "diagonal"}, "transition is 'diagonal', from 3 to 4 channels; expected equal numbers"),
+    ],
+)
+def test_bad_kalman_options(options, message):
+    ending = "'learned_per_channel', 'constant'" if "gain_kind" in options else ""
+    with pytest.raises(ValueError, match=rf"^{re.escape(message + ending)}$"):
+        kr.KalmanNorm(4, 3, **options)
+
+
+MODELS = {
+    "resnet": lambda norm: models.resnet(8, norm, statistics_batch_size=3, in_channels=2, classes=3, **F64),
+    "cnn5": lambda norm: models.cnn5(norm, statistics_batch_size=3, in_channels=2, classes=3, **F64),
+    "mlp": lambda norm: models.mlp((7, 5), norm, in_channels=2, classes=3, image_size=(8, 8), **F64),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_gradient_of_a_model(model, norm):
+    """One direction through all parameters and x together, in which every tensor weighs about the same."""
+    net, draw, step = scattered(MODELS[model](norm)), np.random.default_rng(4), 1e-30
+    shifted, used = copy.deepcopy(net).astype(np.complex128), copy.deepcopy(net)
+    with kr.use_backend("numpy"):
+        dlogits = kr.cross_entropy(used.forward(X, training=True), LABELS)[1]
+        gradients = {"x": used.backward(dlogits)} | used.grads
+        z, total, weight = X.astype(np.complex128), 0.0, 0.0
+        for path, gradient in gradients.items():
+            direction = draw.standard_normal(gradient.shape) / max(np.linalg.norm(gradient), FLOOR)
+            (z if path == "x" else shifted.params[path])[...] += 1j * step * direction
+            total, weight = total + np.sum(direction * gradient), weight + abs(np.sum(direction * gradient))
+        loss, _ = kr.cross_entropy(shifted.forward(z, training=True), LABELS)
+    assert all(gradient.any() for gradient in gradients.values())
+    assert abs(loss.imag / step - total) <= tolerances.NETWORK * weight
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_training_lowers_the_loss(norm, backend):
+    """On six random images, learned by heart from micro-batches of two."""
+    net = models.cnn5(norm, in_channels=2, classes=3, statistics_batch_size=2)
+    optimizer, losses = kr.SGD(net, lr=0.02), []
+    for _ in range(12):
+        loss, dlogits = kr.cross_entropy(net.forward(X.astype(np.float32), training=True), LABELS)
+        net.backward(dlogits)
+        optimizer.step()
+        losses.append(loss)
+    assert np.isfinite(losses).all() and np.mean(losses[-3:]) < 0.8 * losses[0]
+    assert all(p.dtype == np.float32 and np.isfinite(p).all() for p in net.params.values())
+    assert np.isfinite(net.forward(X.astype(np.float32))).all()
