@@ -56,6 +56,9 @@ class SGD:
 
     def load_state_dict(self, state):
         """Take up the velocities of state_dict(); ValueError if a path or a shape differs."""
+        for path in state:
+            if path not in self.velocity:
+                raise ValueError(f"the optimizer's state has a velocity for {path}, which the network does not have")
         for path, v in self.velocity.items():
             if path not in state or np.shape(state[path]) != v.shape:
                 raise ValueError(f"the optimizer's state has no velocity of shape {v.shape} for {path}")

@@ -67,7 +67,9 @@ def test_resnet_layout():
         (3, 3, before, after) for before, after in zip([3, *widths], widths, strict=False)
     ]
     assert [i for i, layer in enumerate(convolutions) if layer.stride == 2] == [5, 9]
-    assert {layer.stride for layer in convolutions} == {1, 2} and {layer.padding for layer in convolutions} == {1}
+    assert {layer.stride for layer in convolutions} == {1, 2} and {layer.padding for layer in convolutions} == {
+        ((1, 1), (1, 1))
+    }
     assert not any(path.endswith("bias") for path in net.params if path != f"{len(net.layers) - 1}.bias")
     units = [layer for layer in net.layers if isinstance(layer, kr.Residual)]
     kinds = [[type(layer).__name__ for layer in unit.children["main"].layers] for unit in units]

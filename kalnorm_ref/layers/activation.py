@@ -7,16 +7,16 @@ from .base import Layer
 
 
 class ReLU(Layer):
-    """y = max(x, 0) ; dx = dy where x > 0, else 0. The sign of a complex x is that of its real part."""
+    """y = max(x, 0) ; dx = 0 where x <= 0, else dy: NaN passes. The sign of a complex x is that of its real part."""
 
     def forward(self, x, training=False):
-        y = np.maximum(x, 0) if x.dtype.kind == "f" else np.where(x.real <= 0, 0, x)
-        self.keep(x.real > 0)
-        return y
+        x = _arguments.array("x", x)
+        off = x.real <= 0
+        return self.keep(np.maximum(x, 0) if x.dtype.kind == "f" else np.where(off, 0, x), off)
 
     def backward(self, dy):
-        (positive,) = self.take()
-        return np.where(positive, dy, dy.dtype.type(0))
+        (off,) = self.take(dy)
+        return np.where(off, dy.dtype.type(0), dy)
 
     def transport(self, moments):
         return transport.relu(moments)
@@ -35,22 +35,20 @@ class Dropout(Layer):
     def __init__(self, keep, seed):
         super().__init__()
         self.keep_probability = _arguments.number("keep", keep, np.finfo(float).tiny, 1, "a probability in (0, 1]")
-        self.seed = seed
+        self.seed = _arguments.whole("seed", seed, 0)
         self.counters["step"] = np.zeros((), np.int64)
 
     def forward(self, x, training=False):
         if not training:
-            self.keep(None, training)
-            return x
+            return self.keep(x, None)
         draws = np.random.default_rng([self.seed, int(self.counters["step"])]).random(x.shape)
         self.counters["step"] += 1
         factor = (draws < self.keep_probability).astype(x.real.dtype) / x.real.dtype.type(self.keep_probability)
-        self.keep(factor, training)
-        return x * factor
+        return self.keep(x * factor, factor)
 
     def backward(self, dy):
-        factor, training = self.take()
-        return dy * factor if training else dy
+        (factor,) = self.take(dy)
+        return dy if factor is None else dy * factor
 
     def carry(self, x, estimate, training=False):
         self.training = training

@@ -66,18 +66,32 @@ class Layer:
             dmoments = self.transport_backward(dmoments, carried.moments)
         return dx, dmoments
 
-    def keep(self, *cache):
-        """Keep the cache for one backward."""
-        self._cache = cache
+    def keep(self, y, *cache):
+        """Keep for one backward what it needs, and the shape of y, which its dy must have. Returns y."""
+        self._cache = np.shape(y), cache
+        return y
 
-    def take(self):
-        """Hand out the cache once."""
+    def take(self, dy):
+        """Hand out what was kept, once."""
         if self._cache is None:
             raise RuntimeError(
                 f"{type(self).__name__}.backward needs a forward before it; each forward serves one backward"
             )
-        cache, self._cache = self._cache, None
+        shape, cache = self._cache
+        if np.shape(dy) != shape:
+            raise ValueError(f"dy has shape {np.shape(dy)}; expected {shape}, the shape of y")
+        self._cache = None
         return cache
+
+    def set_grads(self, **gradients):
+        """Overwrite gradients by name, in the type and shape of their parameters; None is left out."""
+        for name, gradient in gradients.items():
+            if gradient is not None:
+                self.grads[name] = np.asarray(gradient, self.params[name].dtype).reshape(self.params[name].shape)
+
+    def add_grads(self, **gradients):
+        """Add to gradients by name; None is left out."""
+        self.set_grads(**{name: self.grads[name] + g for name, g in gradients.items() if g is not None})
 
     def state(self):
         """All arrays, live, that inference and exact resumption need."""
@@ -94,8 +108,11 @@ class Layer:
             missing, extra = sorted(live.keys() - state.keys()), sorted(state.keys() - live.keys())
             raise ValueError(f"the state does not fit this network: missing {missing[:3]}, not known {extra[:3]}")
         for name, a in live.items():
-            if np.shape(state[name]) != a.shape:
-                raise ValueError(f"the state's {name} has shape {np.shape(state[name])}; expected {a.shape}")
+            given = np.asarray(state[name])
+            if given.shape != a.shape:
+                raise ValueError(f"the state's {name} has shape {given.shape}; expected {a.shape}")
+            if not np.can_cast(given.dtype, a.dtype, "same_kind"):
+                raise ValueError(f"the state's {name} has type {given.dtype}; expected {a.dtype}")
         for name, a in live.items():
             a[...] = state[name]
 
@@ -111,9 +128,8 @@ class Identity(Layer):
     """y = x: the plain shortcut of a residual block, and the normalizer "none"."""
 
     def forward(self, x, training=False):
-        self.keep(True)
-        return x
+        return self.keep(x)
 
     def backward(self, dy):
-        self.take()
+        self.take(dy)
         return dy

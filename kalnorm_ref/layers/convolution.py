@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import _checks, transport
+from .. import _arguments, _checks, transport
 from ..backend import twinned
 from .base import Layer
 
@@ -86,22 +86,22 @@ class Conv2d(Layer):
     """
 
     def __init__(self, c_in, c_out, kernel, stride=1, padding=0, bias=False, *, rng=0, dtype=np.float32):
+        for name, value in (("c_in", c_in), ("c_out", c_out), ("kernel", kernel)):
+            _arguments.whole(name, value, 1)
         std = np.sqrt(2 / (kernel**2 * c_out))
         weight = np.random.default_rng(rng).normal(0, std, (kernel, kernel, c_in, c_out)).astype(dtype)
         super().__init__(weight=weight, **({"bias": np.zeros(c_out, dtype)} if bias else {}))
-        self.stride, self.padding = stride, padding
+        self.stride, self.padding = _arguments.whole("stride", stride, 1), _arguments.pads(padding)
 
     def forward(self, x, training=False):
         y, cache = conv2d_forward(x, self.params["weight"], self.params.get("bias"), self.stride, self.padding)
         self.input_size = x.shape[1:3]
-        self.keep(cache)
-        return y
+        return self.keep(y, cache)
 
     def backward(self, dy):
-        (cache,) = self.take()
-        dx, self.grads["weight"], dbias = conv2d_backward(dy, cache)
-        if dbias is not None:
-            self.grads["bias"] = dbias
+        (cache,) = self.take(dy)
+        dx, dweight, dbias = conv2d_backward(dy, cache)
+        self.set_grads(weight=dweight, bias=dbias)
         return dx
 
     def transport(self, moments):
@@ -111,7 +111,5 @@ class Conv2d(Layer):
     def transport_backward(self, dmoments, moments):
         arguments = moments, self.params["weight"], self.stride, self.padding, self.input_size
         destimate, dweight = transport.conv2d_backward(dmoments, *arguments)
-        self.grads["weight"] = self.grads["weight"] + dweight.astype(self.grads["weight"].dtype, copy=False)
-        if "bias" in self.params:
-            self.grads["bias"] = self.grads["bias"] + dmoments.mean.sum(axis=0, dtype=self.grads["bias"].dtype)
+        self.add_grads(weight=dweight, bias=dmoments.mean.sum(axis=0) if "bias" in self.params else None)
         return destimate

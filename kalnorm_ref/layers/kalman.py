@@ -39,11 +39,12 @@ class KalmanNorm(BatchNormalizer):
             else 0.95 (A5).
         gain_kind: "learned" (sigmoid of one logit), "learned_per_channel" or "constant"; None: learned for the variant
             "learned", constant for "analytic".
-        transition: "full" (C, C'), "diagonal" (C,) or "zero": frozen at 0, so that the prior N(0, rho) knows no
-            other layer (the control A12). Only for "learned".
+        transition: "full" (C, C'; the default), "diagonal" (C,) or "zero": frozen at 0, so that the prior N(0, rho)
+            knows no other layer (the control A12). Only for "learned".
         noise: initial variance rho; None: 0.1 for a transition that starts as the identity, 1 - 1/C' for one that
-            starts as 1/C', 1 for zero (A5, and a prior variance of about 1 in each case).
-        push: "belief", "observed" or "released"; shortcut: "posterior" or "prior". Only for "analytic" (C.4).
+            starts as 1/C', 1 for zero (A5, and a prior variance of about 1 in each case). Only for "learned".
+        push: "belief" (the default), "observed" or "released" (C.4). shortcut: what the shortcut of a residual block
+            gets, the "posterior" (the default) or the incoming "prior" if there is one. Only for "analytic".
     Equations: see kalman_norm; M <- decay M + (1 - decay) mu, V likewise, averaged over the statistics batches (A9).
     Departs: the paper's covariance is full; this keeps its diagonal (covariance="diagonal"). The paper does not say
         how A, rho and q start.
@@ -64,18 +65,23 @@ class KalmanNorm(BatchNormalizer):
         inference="running",
         channel_axis=-1,
         gain_kind=None,
-        transition="full",
+        transition=None,
         noise=None,
-        push="belief",
-        shortcut="posterior",
+        push=None,
+        shortcut=None,
         *,
         dtype=np.float32,
     ):
         super().__init__(channels, eps, decay, statistics_batch_size, inference, channel_axis, dtype)
         self.variant = _choice("variant", variant, VARIANTS)
         self.covariance = _choice("covariance", covariance, ("diagonal",))
-        self.transition = _choice("transition", transition, TRANSITIONS)
-        self.push, self.shortcut = _choice("push", push, MODES), _choice("shortcut", shortcut, ("posterior", "prior"))
+        learned, analytic = {"transition": transition, "noise": noise}, {"push": push, "shortcut": shortcut}
+        for name, value in (analytic if variant == "learned" else learned).items():
+            if value is not None:
+                raise ValueError(f"{name} is {value!r}; expected none, since the variant {variant!r} has no {name}")
+        self.transition = _choice("transition", "full" if transition is None else transition, TRANSITIONS)
+        self.push = _choice("push", "belief" if push is None else push, MODES)
+        self.shortcut = _choice("shortcut", "posterior" if shortcut is None else shortcut, ("posterior", "prior"))
         self.unbiased_running_var = unbiased_running_var
         default = "learned" if variant == "learned" else "constant"
         self.gain_kind = _choice("gain_kind", default if gain_kind is None else gain_kind, GAINS)
@@ -118,7 +124,8 @@ class KalmanNorm(BatchNormalizer):
         """The gain q in use, a number or one value per channel."""
         if "gain_logit" not in self.params:
             return self.constant_gain
-        return 1 / (1 + np.exp(-self.params["gain_logit"]))
+        with np.errstate(over="ignore"):
+            return 1 / (1 + np.exp(-self.params["gain_logit"]))
 
     def prior(self, estimate, groups):
         """Prior for each statistics batch from the estimate that arrives; None if there is none."""
@@ -144,57 +151,53 @@ class KalmanNorm(BatchNormalizer):
         prior, gain = self.prior(estimate, len(x)), self.gain()
         y, fused, cache = kalman_norm_forward(x, self.params["gamma"], self.params["beta"], prior, gain, self.eps)
         self.update_running(running_mean=fused.mean, running_var=var_of(fused.var))
-        self.keep(shape, "training", cache, estimate)
+        y = self.keep(self.ungrouped(y, shape), shape, "training", cache, estimate)
         posterior = cache.estimate
         if self.variant == "learned":
-            return self.ungrouped(y, shape), Estimate(posterior, False), None
+            return y, Estimate(posterior, False), None
         pushed = push(self.push, posterior, cache.observed, cache.gamma, cache.beta, self.eps)
-        kept = estimate if self.shortcut == "prior" else Estimate(posterior, True)
-        return self.ungrouped(y, shape), Estimate(pushed, True), kept
+        return y, Estimate(pushed, True), estimate if self._keeps_prior(estimate) else Estimate(posterior, True)
+
+    def _keeps_prior(self, estimate):
+        return self.shortcut == "prior" and estimate is not None
 
     def fork_backward(self, dy, dpushed, dkept):
         """Backward of fork: dx and the gradient to the moments that arrived."""
-        shape, mode, cache, *rest = self.take()
+        shape, mode, cache, *rest = self.take(dy)
         for name in self.params:
             self.grads[name] = np.zeros_like(self.params[name])
         if mode == "inference":
             return self.infer_backward(dy, shape, cache), None
         (arrived,) = rest
-        dposterior, dobserved, dparams = dpushed, None, (None, None)
+        dposterior, dobserved, through_push = dpushed, None, (None, None)
         if self.variant == "analytic" and dpushed is not None:
             arguments = self.push, cache.estimate, cache.observed, cache.gamma, cache.beta, self.eps
-            dposterior, dobserved, *dparams = push_backward(dpushed, *arguments)
-        if self.shortcut == "posterior":
-            dposterior = plus(dposterior, dkept)
+            dposterior, dobserved, *through_push = push_backward(dpushed, *arguments)
+        if not self._keeps_prior(arrived):
+            dposterior, dkept = plus(dposterior, dkept), None
         dx, dgamma, dbeta, dprior, dgain = kalman_norm_backward(self._like(dy, cache), dposterior, cache)
         if dobserved is not None and self.push == "observed":
             dx = dx + observe_backward(dobserved, cache.x, Moments(*(s.astype(dx.dtype) for s in cache.observed)))
-        self._set("gamma", dgamma, dparams[0])
-        self._set("beta", dbeta, dparams[1])
-        darrived = dkept if self.shortcut == "prior" else None
+        self.set_grads(gamma=dgamma, beta=dbeta)
+        self.add_grads(gamma=through_push[0], beta=through_push[1])
         if dprior is not None:
-            darrived = plus(darrived, self._prior_backward(dprior, dgain, arrived))
-        return self.ungrouped(dx, shape), darrived
+            dkept = plus(dkept, self._prior_backward(dprior, dgain, arrived))
+        return self.ungrouped(dx, shape), dkept
 
     def _prior_backward(self, dprior, dgain, arrived):
         """Gradients of the Kalman parameters; returns the gradient to the moments that arrived, None for none."""
         if "gain_logit" in self.params:
             gain = self.gain()
-            self._set("gain_logit", dgain * gain * (1 - gain))  # q = sigmoid(w)
+            self.set_grads(gain_logit=dgain * gain * (1 - gain))  # q = sigmoid(w)
         if self.variant != "learned":
             return dprior
         noise = np.exp(self.params["log_noise"])  # rho = e^w
         if self.transition == "zero":
-            self._set("log_noise", dprior.var.sum() * noise)
+            self.set_grads(log_noise=dprior.var.sum() * noise)
             return None
         darrived, dtransition, dnoise = predict_backward(dprior, arrived.moments, self.params["transition"], noise)
-        self._set("transition", dtransition)
-        self._set("log_noise", dnoise * noise)
+        self.set_grads(transition=dtransition, log_noise=dnoise * noise)
         return darrived
-
-    def _set(self, name, *gradients):
-        total = sum(g for g in gradients if g is not None)
-        self.grads[name] = np.asarray(total, self.params[name].dtype).reshape(self.params[name].shape)
 
     def carry(self, x, estimate, training=False):
         y, pushed, _ = self.fork(x, estimate, training)

@@ -16,6 +16,8 @@ class Linear(Layer):
     """
 
     def __init__(self, c_in, c_out, bias=True, *, scale=1.0, rng=0, dtype=np.float32):
+        for name, value in (("c_in", c_in), ("c_out", c_out)):
+            _arguments.whole(name, value, 1)
         weight = np.random.default_rng(rng).normal(0, np.sqrt(scale / c_in), (c_in, c_out)).astype(dtype)
         super().__init__(weight=weight, **({"bias": np.zeros(c_out, dtype)} if bias else {}))
 
@@ -23,27 +25,21 @@ class Linear(Layer):
         x, weight = _arguments.array("x", x), self.params["weight"]
         if x.ndim != 2 or x.shape[1] != weight.shape[0]:
             raise ValueError(f"x has shape {x.shape}; expected (N, {weight.shape[0]}), examples then features")
-        self.keep(x)
         y = x @ weight
-        return y + self.params["bias"] if "bias" in self.params else y
+        return self.keep(y + self.params["bias"] if "bias" in self.params else y, x)
 
     def backward(self, dy):
-        (x,) = self.take()
-        self.grads["weight"] = x.T @ dy
-        if "bias" in self.params:
-            self.grads["bias"] = dy.sum(axis=0)
+        (x,) = self.take(dy)
+        self.set_grads(weight=x.T @ dy, bias=dy.sum(axis=0) if "bias" in self.params else None)
         return dy @ self.params["weight"].T
 
     def transport(self, moments):
         return transport.linear(moments, self.params["weight"], self.params.get("bias"))
 
     def transport_backward(self, dmoments, moments):
-        destimate, *dparams = transport.linear_backward(
-            dmoments, moments, self.params["weight"], self.params.get("bias")
-        )
-        for name, d in zip(("weight", "bias"), dparams, strict=True):
-            if d is not None:
-                self.grads[name] = self.grads[name] + d.astype(self.grads[name].dtype, copy=False)
+        arguments = moments, self.params["weight"], self.params.get("bias")
+        destimate, dweight, dbias = transport.linear_backward(dmoments, *arguments)
+        self.add_grads(weight=dweight, bias=dbias)
         return destimate
 
 
@@ -51,12 +47,11 @@ class Flatten(Layer):
     """(N, H, W, C) to (N, H W C); a map's moments are repeated for each of its positions."""
 
     def forward(self, x, training=False):
-        self.keep(x.shape)
         self.positions = int(np.prod(x.shape[1:-1]))
-        return x.reshape(len(x), -1)
+        return self.keep(x.reshape(len(x), -1), x.shape)
 
     def backward(self, dy):
-        (shape,) = self.take()
+        (shape,) = self.take(dy)
         return dy.reshape(shape)
 
     def transport(self, moments):

@@ -36,6 +36,8 @@ class BatchNormalizer(Layer):
         self.statistics_batch_size = None if size is None else _arguments.whole("statistics_batch_size", size, 1)
         if inference != "running":
             raise ValueError(f"inference is {inference!r}; this version has 'running'")
+        if isinstance(channel_axis, bool) or not isinstance(channel_axis, int):
+            raise TypeError(f"channel_axis is {channel_axis!r}; expected an integer")
         self.channel_axis = channel_axis
 
     @property
@@ -47,7 +49,8 @@ class BatchNormalizer(Layer):
         """x as (G, m, C): in training G statistics batches, in inference one."""
         x = _arguments.array("x", x)
         c = len(self.params["gamma"])
-        if x.ndim < 2 or x.shape[self.channel_axis] != c:
+        within = -x.ndim <= self.channel_axis < x.ndim
+        if x.ndim < 2 or not within or x.shape[self.channel_axis] != c:
             raise ValueError(f"x has shape {x.shape}; expected {c} channels on axis {self.channel_axis}")
         x = np.moveaxis(x, self.channel_axis, -1)
         n, size = len(x), self.statistics_batch_size
@@ -66,19 +69,20 @@ class BatchNormalizer(Layer):
         grouped, shape = self.grouped(x, training=False)
         moments = Moments(self.running["running_mean"], var)
         y, cache = standardize(grouped, moments, self.params["gamma"], self.params["beta"], eps)
-        self.keep(shape, "inference", cache)
-        return self.ungrouped(y, shape)
+        return self.keep(self.ungrouped(y, shape), shape, "inference", cache)
 
     def infer_backward(self, dy, shape, cache):
         """Backward of infer: the statistics are constants."""
-        dx, _, self.grads["gamma"], self.grads["beta"] = standardize_backward(self._like(dy, cache), cache)
+        dx, _, dgamma, dbeta = standardize_backward(self._like(dy, cache), cache)
+        self.set_grads(gamma=dgamma, beta=dbeta)
         return self.ungrouped(dx, shape)
 
     def backward(self, dy):
-        shape, mode, cache = self.take()
+        shape, mode, cache = self.take(dy)
         if mode == "inference":
             return self.infer_backward(dy, shape, cache)
-        dx, self.grads["gamma"], self.grads["beta"] = self.training_backward(self._like(dy, cache), cache)
+        dx, dgamma, dbeta = self.training_backward(self._like(dy, cache), cache)
+        self.set_grads(gamma=dgamma, beta=dbeta)
         return self.ungrouped(dx, shape)
 
     def _like(self, dy, cache):
@@ -125,8 +129,7 @@ class BatchNorm(BatchNormalizer):
         var_of = (lambda var: unbiased(var, x.shape[1])) if self.unbiased_running_var else (lambda var: var)
         y, moments, cache = batch_norm_forward(x, self.params["gamma"], self.params["beta"], self.eps)
         self.update_running(running_mean=moments.mean, running_var=var_of(moments.var))
-        self.keep(shape, "training", cache)
-        return self.ungrouped(y, shape)
+        return self.keep(self.ungrouped(y, shape), shape, "training", cache)
 
 
 class BatchRenorm(BatchNormalizer):
@@ -169,5 +172,4 @@ class BatchRenorm(BatchNormalizer):
         corrections = renorm_corrections(moments, mean, std, r_max, d_max, self.eps)
         y, moments, cache = batch_renorm_forward(x, self.params["gamma"], self.params["beta"], *corrections, self.eps)
         self.update_running(running_mean=moments.mean, running_std=np.sqrt(moments.var + self.eps))
-        self.keep(shape, "training", cache)
-        return self.ungrouped(y, shape)
+        return self.keep(self.ungrouped(y, shape), shape, "training", cache)

@@ -6,9 +6,16 @@ from .. import _arguments, transport
 from .base import Layer
 
 
+def _maps(x):
+    x = _arguments.array("x", x)
+    if x.ndim != 4:
+        raise ValueError(f"x has shape {x.shape}; expected (N, H, W, C), channels last")
+    return x
+
+
 def _blocks(x, size):
     """(N, H, W, C) as (N, H/size, size, W/size, size, C), a view; ValueError where H or W does not divide."""
-    n, h, w, c = x.shape
+    n, h, w, c = _maps(x).shape
     if h % size or w % size:
         raise ValueError(
             f"x has shape {x.shape}; expected a height and width that are multiples of the pool size {size}"
@@ -22,14 +29,13 @@ class AvgPool2d(Layer):
     def __init__(self, size, correlation=0.0):
         super().__init__()
         self.size = _arguments.whole("size", size, 1)
-        self.correlation = correlation
+        self.correlation = _arguments.number("correlation", correlation, -1, 1, "a value in [-1, 1]")
 
     def forward(self, x, training=False):
-        self.keep(x.shape)
-        return _blocks(x, self.size).mean(axis=(2, 4))
+        return self.keep(_blocks(x, self.size).mean(axis=(2, 4)), x.shape)
 
     def backward(self, dy):
-        (shape,) = self.take()
+        (shape,) = self.take(dy)
         spread = (dy / dy.dtype.type(self.size**2))[:, :, None, :, None, :]
         return np.broadcast_to(spread, (shape[0], dy.shape[1], self.size, dy.shape[2], self.size, shape[3])).reshape(
             shape
@@ -46,12 +52,12 @@ class GlobalAvgPool2d(Layer):
     """Mean over all positions: (N, H, W, C) to (N, C). Moments: the positions count as independent."""
 
     def forward(self, x, training=False):
-        self.keep(x.shape)
+        x = _maps(x)
         self.positions = x.shape[1] * x.shape[2]
-        return x.mean(axis=(1, 2))
+        return self.keep(x.mean(axis=(1, 2)), x.shape)
 
     def backward(self, dy):
-        (shape,) = self.take()
+        (shape,) = self.take(dy)
         return np.broadcast_to((dy / dy.dtype.type(self.positions))[:, None, None, :], shape)
 
     def transport(self, moments):
@@ -73,11 +79,10 @@ class MaxPool2d(Layer):
         n, h, w, _, _, c = blocks.shape
         blocks = blocks.reshape(n, h, w, self.size**2, c)
         at = blocks.real.argmax(axis=3)[:, :, :, None]
-        self.keep(x.shape, at)
-        return np.take_along_axis(blocks, at, axis=3)[:, :, :, 0]
+        return self.keep(np.take_along_axis(blocks, at, axis=3)[:, :, :, 0], x.shape, at)
 
     def backward(self, dy):
-        shape, at = self.take()
+        shape, at = self.take(dy)
         n, h, w, c = dy.shape
         blocks = np.zeros((n, h, w, self.size**2, c), dy.dtype)
         np.put_along_axis(blocks, at, dy[:, :, :, None], axis=3)
@@ -98,11 +103,10 @@ class PadChannels(Layer):
         self.before, self.after = _arguments.whole("before", before, 0), _arguments.whole("after", after, 0)
 
     def forward(self, x, training=False):
-        self.keep(x.shape[-1])
-        return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(self.before, self.after)])
+        return self.keep(np.pad(x, [(0, 0)] * (x.ndim - 1) + [(self.before, self.after)]), x.shape[-1])
 
     def backward(self, dy):
-        (c,) = self.take()
+        (c,) = self.take(dy)
         return dy[..., self.before : self.before + c]
 
     def transport(self, moments):

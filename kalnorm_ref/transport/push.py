@@ -33,7 +33,7 @@ def push(mode, estimate, observed, gamma, beta, eps=1e-5):
     mu, v = estimate
     r = 1 / np.sqrt(v + eps)
     if mode == "belief":
-        return Moments(beta + 0 * mu, gamma**2 * v * r**2)
+        return Moments(beta + np.zeros_like(mu), gamma**2 * v * r**2)
     xbar, s = observed
     return Moments(beta + gamma * (xbar - mu) * r, gamma**2 * s * r**2)
 
