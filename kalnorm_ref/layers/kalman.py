@@ -11,7 +11,6 @@ import numpy as np
 from .. import _arguments
 from ..kalman_norm import kalman_norm_backward, kalman_norm_forward
 from ..moments import Moments, observe_backward, predict, predict_backward
-from ..running import unbiased
 from ..transport import push, push_backward
 from ..transport.push import MODES
 from .base import Estimate
@@ -146,11 +145,9 @@ class KalmanNorm(BatchNormalizer):
         if not training:
             return self.infer(x, self.running["running_var"], self.eps), None, None
         x, shape = self.grouped(x, training)
-        m = x.shape[1]
-        var_of = (lambda var: unbiased(var, m)) if self.unbiased_running_var else (lambda var: var)
         prior, gain = self.prior(estimate, len(x)), self.gain()
         y, fused, cache = kalman_norm_forward(x, self.params["gamma"], self.params["beta"], prior, gain, self.eps)
-        self.update_running(running_mean=fused.mean, running_var=var_of(fused.var))
+        self.update_running(running_mean=fused.mean, running_var=self.running_variance(fused.var, x.shape[1]))
         y = self.keep(self.ungrouped(y, shape), shape, "training", cache, estimate)
         posterior = cache.estimate
         if self.variant == "learned":

@@ -88,6 +88,10 @@ class BatchNormalizer(Layer):
     def _like(self, dy, cache):
         return np.moveaxis(dy, self.channel_axis, -1).reshape(cache.x.shape)
 
+    def running_variance(self, var, m):
+        """What the running variance averages: the biased variance of m samples, or the unbiased one if so asked."""
+        return unbiased(var, m) if self.unbiased_running_var else var
+
     def update_running(self, **statistics):
         """Move each running average towards the mean over the statistics batches, once."""
         for name, value in statistics.items():
@@ -126,9 +130,8 @@ class BatchNorm(BatchNormalizer):
         if not training:
             return self.infer(x, self.running["running_var"], self.eps)
         x, shape = self.grouped(x, training)
-        var_of = (lambda var: unbiased(var, x.shape[1])) if self.unbiased_running_var else (lambda var: var)
         y, moments, cache = batch_norm_forward(x, self.params["gamma"], self.params["beta"], self.eps)
-        self.update_running(running_mean=moments.mean, running_var=var_of(moments.var))
+        self.update_running(running_mean=moments.mean, running_var=self.running_variance(moments.var, x.shape[1]))
         return self.keep(self.ungrouped(y, shape), shape, "training", cache)
 
 
