@@ -5,14 +5,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo
-SOURCES := pyproject.toml setup.py $(wildcard kalnorm_ref/*.pyx kalnorm_ref/*.h)
+SOURCES := pyproject.toml setup.py $(wildcard kalnorm_ref/*.pyx)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .PHONY: help demo test lint bench clean
 
 help:
 	@echo "make demo   compare BN, BRN and KN at one image per statistics batch; writes $(OUT)/curves.png"
-	@echo "make test   all tests, both backends; PEERS=1 adds PyTorch as a peer to compare with"
+	@echo "make test   all tests, both backends; PEERS=1 adds PyTorch to compare with, PYTEST=... is passed on to pytest"
 	@echo "make lint   ruff"
 	@echo "make bench  times of the normalizers in both backends"
 	@echo "make clean  remove $(VENV) and what was built"
@@ -48,5 +48,5 @@ $(VENV)/.test: $(VENV)/.environment $(SOURCES)
 	@touch $@ $(VENV)/.package
 
 $(VENV)/.peers: $(VENV)/.test
-	$(PIP) install "torch==2.13.0"
+	$(PIP) install --no-build-isolation -e ".[peers]"
 	@touch $@

@@ -1,6 +1,6 @@
 """Batch, batch-renorm and batch-Kalman normalization side by side: explicit forward and backward, NumPy and Cython."""
 
-from . import gradcheck, models, optim, transport
+from . import data, gradcheck, models, optim, transport
 from .backend import get_backend, set_num_threads, use_backend
 from .batch_norm import batch_norm_backward, batch_norm_forward
 from .batch_renorm import batch_renorm_backward, batch_renorm_forward, renorm_corrections
@@ -60,6 +60,7 @@ __all__ = [
     "batch_renorm_backward",
     "batch_renorm_forward",
     "cross_entropy",
+    "data",
     "fuse",
     "fuse_backward",
     "get_backend",

@@ -31,7 +31,8 @@ EXAMPLES = {
   kalnorm-ref compare --data cifar10 --train-images 25000 --out out/cifar10
 
 --out receives results.csv (a row for each method, seed and epoch; errors in percent), results.json (settings,
-versions, summary) and curves.png. Ctrl-C keeps the runs that are finished.
+versions, summary) and curves.png, in place of an earlier comparison's. Ctrl-C keeps the runs that are finished.
+
 """,
     "train": """examples:
   kalnorm-ref train --norm kn-learned --out out/kn
@@ -39,6 +40,7 @@ versions, summary) and curves.png. Ctrl-C keeps the runs that are finished.
   kalnorm-ref train --data cifar10 --norm brn --brn-ramp 500 2000 2000 --epochs 20 --schedule step
 
 --out receives log.csv (a row for each epoch) and checkpoint.npz (weights, running averages, optimizer).
+
 """,
     "bench": "example:\n  kalnorm-ref bench --threads 1 --json\n",
     "data": """examples:
@@ -47,6 +49,9 @@ versions, summary) and curves.png. Ctrl-C keeps the runs that are finished.
 """,
 }
 
+OPTIONS = "options of the methods:\n" + "".join(
+    f"  {norm}: {', '.join(models.norm_options(norm)) or 'none'}\n" for norm in models.NORMS
+)
 METHOD_HELP = f"{', '.join(models.NORMS)}; with options of its own, NAME:option=value,option=value"
 
 
@@ -148,7 +153,8 @@ def parser():
 
 
 def _command(commands, name, about, prepare, kept):
-    sub = commands.add_parser(name, help=about, description=about, epilog=EXAMPLES.get(name, EXAMPLES["data"]))
+    epilog = EXAMPLES.get(name, EXAMPLES["data"]) + (OPTIONS if name in ("compare", "train") else "")
+    sub = commands.add_parser(name, help=about, description=about, epilog=epilog)
     sub.set_defaults(prepare=prepare, kept=kept)
     return sub
 

@@ -26,7 +26,7 @@ NORMS = {
     "kn-analytic": (KalmanNorm, {"variant": "analytic"}),
     "none": (None, {}),
 }
-PLACED = {"channels", "previous_channels", "statistics_batch_size", "channel_axis", "dtype", "variant", "self"}
+PLACED = {"self", "channels", "previous_channels", "statistics_batch_size", "channel_axis", "dtype", "variant"}
 OF_LEARNED, OF_ANALYTIC = {"transition", "noise"}, {"push", "shortcut"}
 
 

@@ -88,6 +88,7 @@ class Residual(Container):
         layers = main.order if isinstance(main, Sequential) else (main,)
         self.head = layers[0] if layers and isinstance(layers[0], KalmanNorm) else None
         self.body = layers[1:] if self.head else layers
+        self._joined = None
 
     def carry(self, x, estimate, training=False):
         y, main, kept = self.head.fork(x, estimate, training) if self.head else (x, estimate, estimate)

@@ -1,7 +1,7 @@
 """The stateful Kalman normalizer: where its prior comes from, how its gain is trained, and what it sends on.
 
     learned    prior = predict(previous estimate, A, rho): A, rho = e^w and q = sigmoid(w) are trained         (B5)
-    analytic   prior = the previous normalizer's push, transported in closed form by the layers between      (C1-C3)
+    analytic   prior = the previous normalizer's push, transported in closed form by the layers between      (C1-C4)
 
 Then kalman_norm fuses, standardizes, and its estimate travels to the next normalizer; backward sends gradients back.
 """
@@ -42,7 +42,7 @@ class KalmanNorm(BatchNormalizer):
             knows no other layer (the control A12). Only for "learned".
         noise: initial variance rho; None: 0.1 for a transition that starts as the identity, 1 - 1/C' for one that
             starts as 1/C', 1 for zero (A5, and a prior variance of about 1 in each case). Only for "learned".
-        push: "belief" (the default), "observed" or "released" (C.4). shortcut: what the shortcut of a residual block
+        push: "belief" (the default), "observed" or "released" (C4). shortcut: what the shortcut of a residual block
             gets, the "posterior" (the default) or the incoming "prior" if there is one. Only for "analytic".
     Equations: see kalman_norm; M <- decay M + (1 - decay) mu, V likewise, averaged over the statistics batches (A9).
     Departs: the paper's covariance is full; this keeps its diagonal (covariance="diagonal"). The paper does not say
@@ -87,7 +87,7 @@ class KalmanNorm(BatchNormalizer):
         if gain is None:
             small = statistics_batch_size is not None and statistics_batch_size <= SMALL_STATISTICS_BATCH
             gain = 0.1 if small else 0.95
-        self.constant_gain = _arguments.number("gain", gain, 0, 1, "a value in [0, 1]")
+        self.initial_gain = _arguments.number("gain", gain, 0, 1, "a value in [0, 1]")
         self.has_prior = previous_channels is not None
         if self.has_prior:
             self._start(channels, _arguments.whole("previous_channels", previous_channels, 1), noise, dtype)
@@ -96,12 +96,12 @@ class KalmanNorm(BatchNormalizer):
     def _start(self, channels, previous, noise, dtype):
         """Initial values of the Kalman parameters (A5)."""
         if self.gain_kind != "constant":
-            if not 0 < self.constant_gain < 1:
+            if not 0 < self.initial_gain < 1:
                 raise ValueError(
-                    f"gain is {self.constant_gain:g}; expected a value strictly between 0 and 1 to be trained"
+                    f"gain is {self.initial_gain:g}; expected a value strictly between 0 and 1 to be trained"
                 )
             shape = (channels,) if self.gain_kind == "learned_per_channel" else ()
-            logit = np.log(self.constant_gain / (1 - self.constant_gain))
+            logit = np.log(self.initial_gain / (1 - self.initial_gain))
             self.params["gain_logit"] = np.full(shape, logit, dtype)
         if self.variant != "learned":
             return
@@ -122,7 +122,7 @@ class KalmanNorm(BatchNormalizer):
     def gain(self):
         """The gain q in use, a number or one value per channel."""
         if "gain_logit" not in self.params:
-            return self.constant_gain
+            return self.initial_gain
         with np.errstate(over="ignore"):
             return 1 / (1 + np.exp(-self.params["gain_logit"]))
 

@@ -29,7 +29,8 @@ class AvgPool2d(Layer):
     def __init__(self, size, correlation=0.0):
         super().__init__()
         self.size = _arguments.whole("size", size, 1)
-        self.correlation = _arguments.number("correlation", correlation, -1, 1, "a value in [-1, 1]")
+        low = 0 if size == 1 else -1 / (size**2 - 1)
+        self.correlation = _arguments.number("correlation", correlation, low, 1, f"a value in [{low:.3g}, 1]")
 
     def forward(self, x, training=False):
         return self.keep(_blocks(x, self.size).mean(axis=(2, 4)), x.shape)

@@ -34,6 +34,7 @@ def _rectified(estimate):
         first, second = np.array(first), np.array(second)
         first[far], second[far] = _far_tail(x[far])
     below = s * phi * first, v * phi * second - (s * phi * first) ** 2
+    # sqrt(v) and not s: at v = 0 the mean is max(m, 0) exactly
     above = m * cdf + np.sqrt(v) * phi, v * (cdf + t**2 * cdf * tail + t * phi * (tail - cdf) - phi**2)  # (C1a)
     return cdf, complement, phi, s, *(np.where(positive, a, b) for a, b in zip(above, below, strict=True))
 

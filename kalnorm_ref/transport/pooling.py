@@ -16,8 +16,8 @@ from .activation import SMALLEST_VAR
 def avg_pool(estimate, size, correlation=0.0):
     """Mean and variance after averaging size x size positions of one pairwise correlation.
 
-    Equations: mean the same ; var = v (1 + (K - 1) rho) / K , K = size^2 (C.3). The authors' released code leaves the
-        variance as it is, which is rho = 1.
+    Equations: mean the same ; var = v (1 + (K - 1) c) / K , c the correlation, K = size^2 (C.3). The authors' released
+        code leaves the variance as it is, which is c = 1.
     """
     return Moments(estimate.mean, estimate.var * _averaging(size, correlation))
 

@@ -1,4 +1,4 @@
-"""Which Gaussian does a normalizer send on to the layers behind it? Three answers (C3, C.4).
+"""Which Gaussian does a normalizer send on to the layers behind it? Three answers (C4).
 
     belief     mean = beta                         var = gamma^2 v r^2    its output, if its estimate (mu, v) held
     observed   mean = beta + gamma (xbar - mu) r   var = gamma^2 S r^2    its output, as the batch says
@@ -22,7 +22,7 @@ MODES = ("belief", "observed", "released")
 def push(mode, estimate, observed, gamma, beta, eps=1e-5):
     """The Gaussian that a normalizer sends on.
 
-    Equations: at the head of this file (C3).
+    Equations: at the head of this file (C4).
     Shapes: mode "belief", "observed" or "released"; estimate (mu, v) and observed (xbar, S) each (..., C), observed may
         be None unless the mode is "observed"; gamma, beta (C,) or None; eps >= 0.
     Returns: Moments (..., C).
@@ -42,7 +42,7 @@ def push(mode, estimate, observed, gamma, beta, eps=1e-5):
 def push_backward(doutput, mode, estimate, observed, gamma, beta, eps=1e-5):
     """Gradient of push: destimate, dobserved, dgamma, dbeta, each with the shape of its argument, None for None.
 
-    Equations (C3): released: dmu = dtm ; dv = dtv. belief: dbeta = dtm ; dgamma = 2 gamma v r^2 dtv ;
+    Equations (C4): released: dmu = dtm ; dv = dtv. belief: dbeta = dtm ; dgamma = 2 gamma v r^2 dtv ;
         dv = gamma^2 eps r^4 dtv. observed: dbeta = dtm ; dgamma = (xbar - mu) r dtm + 2 gamma S r^2 dtv ;
         dxbar = gamma r dtm = -dmu ; dv = -1/2 gamma (xbar - mu) r^3 dtm - gamma^2 S r^4 dtv ; dS = gamma^2 r^2 dtv.
     """
@@ -63,9 +63,17 @@ def push_backward(doutput, mode, estimate, observed, gamma, beta, eps=1e-5):
             dg = (xbar - mu) * r * dtm + 2 * g * s * r**2 * dtv
             dxbar, ds = g * r * dtm, g**2 * r**2 * dtv
             dmu, dv = -dxbar, -g * (xbar - mu) * r**3 * dtm / 2 - g**2 * s * r**4 * dtv
-    back = lambda pair, like: None if like is None else Moments(*map(sum_to_shape, pair, (a.shape for a in like)))  # noqa: E731
-    vector = lambda d, like: None if like is None else sum_to_shape(d, like.shape)  # noqa: E731
-    return back((dmu, dv), estimate), back((dxbar, ds), observed), vector(dg, gamma), vector(db, beta)
+    destimate, dobserved = _shaped((dmu, dv), estimate), _shaped((dxbar, ds), observed)
+    return destimate, dobserved, _summed(dg, gamma), _summed(db, beta)
+
+
+def _summed(gradient, like):
+    """Gradient of a parameter from that of its broadcast; None for None."""
+    return None if like is None else sum_to_shape(gradient, like.shape)
+
+
+def _shaped(pair, like):
+    return None if like is None else Moments(*(_summed(d, a) for d, a in zip(pair, like, strict=True)))
 
 
 def _or(parameter, absent):
