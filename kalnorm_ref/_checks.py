@@ -36,7 +36,7 @@ def observe_backward(dmoments, x, moments):
     x = samples("x", x)
     shape = x.shape[:-2] + x.shape[-1:]
     dmoments = exact_pair("dmoments", dmoments, shape, "observe(x)")
-    pair = exact_pair("moments", moments, shape, "observe(x)")
+    pair = exact_pair("moments", moments_pair("moments", moments), shape, "observe(x)")
     dtype = common_type(x, dmoments, pair)
     return dtype, (dmoments, np.asarray(x, dtype), pair)
 
@@ -144,7 +144,8 @@ def renorm_corrections(moments, running_mean, running_std, r_max, d_max, eps=1e-
     mean, std = statistic("running_mean", running_mean, shape), statistic("running_std", running_std, shape)
     within("running_std", std, 0, np.inf, "a standard deviation, >= 0")
     limits = number("r_max", r_max, 1), number("d_max", d_max, 0)
-    return pair.mean.dtype.type, (pair, mean, std, *limits, number("eps", eps, 0))
+    dtype = common_type(pair, mean, std)
+    return dtype, (pair, mean, std, *limits, number("eps", eps, 0))
 
 
 def batch_renorm_forward(x, gamma, beta, corr_r, corr_d, eps=1e-5):
@@ -175,15 +176,20 @@ def kalman_norm_backward(dy, destimate, cache):
     dtype, (dy, cache) = _backward(dy, cache, "KalmanNormCache", "kalman_norm_forward")
     if destimate is not None:
         destimate = exact_pair("destimate", destimate, cache.observed.mean.shape, "the estimate")
-    return dtype, (dy, destimate, cache)
+        dtype = np.complex128 if common_type(dy, destimate) == np.complex128 else dtype
+    return dtype, (np.asarray(dy, dtype), destimate, cache)
 
 
 def conv2d_forward(x, weight, bias, stride, padding):
     x, weight = array("x", x), array("weight", weight)
     if x.ndim != 4:
         raise ValueError(f"x has shape {x.shape}; expected (N, H, W, C), channels last")
-    if weight.ndim != 4 or weight.shape[2] != x.shape[3]:
-        raise ValueError(f"weight has shape {weight.shape}; expected (kh, kw, {x.shape[3]}, C_out)")
+    if weight.ndim != 4:
+        raise ValueError(f"weight has shape {weight.shape}; expected (kh, kw, C_in, C_out)")
+    if weight.shape[2] != x.shape[3]:
+        raise ValueError(
+            f"x has shape {x.shape}; expected (N, H, W, {weight.shape[2]}), the C_in of weight {weight.shape}"
+        )
     stride, padding = whole("stride", stride, 1), pads(padding)
     output_size(x.shape[1:3], weight.shape[:2], stride, padding)
     dtype = common_type(x, weight, None if bias is None else array("bias", bias))

@@ -120,7 +120,7 @@ def checked(check, cache=False):
             with np.errstate(all="ignore"):  # NaN and Inf are results here, not accidents
                 result = define(*wide)
                 if not cache:
-                    return _map(lambda a: np.asarray(a, dtype), result)
+                    return _map(lambda a: _own(a, dtype, args), result)
                 *outputs, kept = result
                 kept = _map(lambda a: args[0] if a is wide[0] else a, kept)
                 return *(_map(lambda a: np.asarray(a, dtype), out) for out in outputs), kept
@@ -128,6 +128,15 @@ def checked(check, cache=False):
         return public
 
     return decorate
+
+
+def _own(a, dtype, args):
+    """`a` in `dtype`; a copy where it is an argument, or a view of one."""
+    return np.array(a, dtype) if a.base is not None or _holds(args, a) else np.asarray(a, dtype)
+
+
+def _holds(value, a):
+    return value is a or (isinstance(value, tuple) and any(_holds(item, a) for item in value))
 
 
 def _widen(a):

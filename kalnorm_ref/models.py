@@ -43,6 +43,13 @@ def norm_options(norm):
     return sorted(options)
 
 
+def _check(in_channels, classes, seed, dtype):
+    for name, value, low in (("in_channels", in_channels, 1), ("classes", classes, 1), ("seed", seed, 0)):
+        _arguments.whole(name, value, low)
+    if np.dtype(dtype).type not in _arguments.FLOATING:
+        raise TypeError(f"dtype is {np.dtype(dtype)}; expected float32, float64, or complex128 with the NumPy backend")
+
+
 def norm_maker(norm, statistics_batch_size, dtype, options):
     """A function of the channels that makes the next normalizer of the chain."""
     known = norm_options(norm)
@@ -78,6 +85,7 @@ def resnet(
     depth = _arguments.whole("depth", depth, 8)
     if (depth - 2) % 6:
         raise ValueError(f"depth is {depth}; expected 6 n + 2: 8, 14, 20, 26, 32, ...")
+    _check(in_channels, classes, seed, dtype)
     make, rng = norm_maker(norm, statistics_batch_size, dtype, norm_options), np.random.default_rng(seed)
 
     def conv(c_in, c_out, stride=1):
@@ -104,6 +112,7 @@ def cnn5(norm="bn", in_channels=3, classes=10, statistics_batch_size=None, seed=
 
     Shapes: x (N, H, W, in_channels) -> logits (N, classes).
     """
+    _check(in_channels, classes, seed, dtype)
     make, rng = norm_maker(norm, statistics_batch_size, dtype, norm_options), np.random.default_rng(seed)
     layers, before = [], in_channels
     for width, stride in zip((16, 16, 32, 32, 64), (1, 1, 2, 1, 2), strict=True):
@@ -125,15 +134,25 @@ def mlp(
 ):
     """Multilayer perceptron on flattened images: linear, normalizer and ReLU for each hidden width, then linear.
 
-    Shapes: x (N, H, W, in_channels) or (N, features) -> logits (N, classes). image_size (H, W); None: (8, 8) for one
-        channel (digits), (32, 32) for three (CIFAR), and (1, 1) for any other number: features.
+    Shapes: x (N, H, W, in_channels) or (N, features) -> logits (N, classes). image_size (H, W) says how many features
+        there are; None: 8 x 8 for one channel (digits), 32 x 32 for three (CIFAR), one position for any other number,
+        until the first batch says otherwise: the first weight is then drawn anew in its size.
     """
-    make, rng = norm_maker(norm, statistics_batch_size, dtype, norm_options), np.random.default_rng(seed)
+    _check(in_channels, classes, seed, dtype)
+    if np.ndim(hidden) != 1:
+        raise ValueError(f"hidden is {hidden!r}; expected a sequence of widths, such as (64, 64)")
     if image_size is not None and np.shape(image_size) != (2,):
         raise ValueError(f"image_size is {image_size!r}; expected (H, W)")
-    height, width = {1: (8, 8), 3: (32, 32)}.get(in_channels, (1, 1)) if image_size is None else image_size
+    guess = {1: (8, 8), 3: (32, 32)}.get(in_channels, (1, 1))
+    height, width = guess if image_size is None else image_size
+    make, rng = norm_maker(norm, statistics_batch_size, dtype, norm_options), np.random.default_rng(seed)
     layers, before = [Flatten()], in_channels * height * width
     for wide in hidden:
+        _arguments.whole("hidden", wide, 1)
         layers += [Linear(before, wide, bias=False, scale=2.0, rng=rng, dtype=dtype), make(wide), ReLU()]
         before = wide
-    return Sequential(*layers, Linear(before, classes, rng=rng, dtype=dtype))
+    layers.append(Linear(before, classes, rng=rng, dtype=dtype))
+    if image_size is None:
+        first = next(layer for layer in layers if isinstance(layer, Linear))
+        first.fits_first_batch(seed)
+    return Sequential(*layers)

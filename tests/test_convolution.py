@@ -113,7 +113,10 @@ def test_views_and_read_only_arrays(backend):
     ("change", "message"),
     [
         ({"x": np.ones((2, 3, 4))}, "x has shape (2, 3, 4); expected (N, H, W, C), channels last"),
-        ({"weight": np.ones((3, 3, 2, 4))}, "weight has shape (3, 3, 2, 4); expected (kh, kw, 3, C_out)"),
+        (
+            {"weight": np.ones((3, 3, 2, 4))},
+            "x has shape (2, 5, 4, 3); expected (N, H, W, 2), the C_in of weight (3, 3, 2, 4)",
+        ),
         ({"weight": np.ones((9, 3, 3, 4))}, "kernel is (9, 3); expected at most the padded image, (7, 6)"),
         ({"bias": np.ones(3)}, "bias has shape (3,); expected (2,), one value per channel, or None"),
         ({"stride": 0}, "stride is 0; expected at least 1"),

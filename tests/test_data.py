@@ -101,7 +101,6 @@ BROKEN = {
     "empty": ("data_batch_5.bin", _rewrite(lambda raw: b""), "0 records; needs 4 records of 3073 bytes"),
     "label": ("data_batch_4.bin", _rewrite(lambda raw: raw[:6146] + b"\x0a" + raw[6147:]),
               "label byte 0 of record 2 is 10; needs 0..9"),
-    "no names": ("batches.meta.txt", os.remove, "no such file; needs this file of the binary release"),
     "few names": ("batches.meta.txt", _rewrite(lambda raw: raw[7:]), "9 class names; needs 10, one a line"),
     "big names": ("batches.meta.txt", _rewrite(lambda raw: raw + bytes(65536)),
                   "65607 bytes; needs at most 65536 for a list of names"),
@@ -122,6 +121,17 @@ def test_broken_file_is_named_with_what_was_found_and_needed(file, spoil, messag
         message = message.replace("no such file", "not in the archive")
     with pytest.raises(data.DataError, match=exactly(f"{where}: {message}; {GET10}")):
         cifar.read(SMALL10, place)
+
+
+@pytest.mark.parametrize("layout", [SMALL10, SMALL100])
+def test_without_a_file_of_names_the_classes_have_their_usual_ones(layout, tmp_path):
+    folder = tmp_path / layout.folder
+    release(folder, layout)
+    (folder / layout.names_file).unlink()
+    pack(folder, tmp_path / "made.tar.gz")
+    for place in (folder, tmp_path / "made.tar.gz"):
+        *_, classes = cifar.read(layout, place)
+        assert classes == layout.names and len(classes) == layout.label_limits[-1]
 
 
 def test_coarse_label_out_of_range(tmp_path):

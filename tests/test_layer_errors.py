@@ -47,7 +47,27 @@ def test_a_dy_that_would_broadcast_is_refused_and_the_cache_stays(layer, shape):
     ("make", "error", "message"),
     [
         (lambda: kr.Conv2d(3, 4, 0), ValueError, "kernel is 0; expected at least 1"),
-        (lambda: kr.Conv2d(3, 4, (3, 3)), TypeError, "kernel is (3, 3); expected an integer"),
+        (lambda: kr.Conv2d(3, 4, (3, 0)), ValueError, "kernel is 0; expected at least 1"),
+        (
+            lambda: kr.Conv2d(3, 4, 3).forward(X[..., :2]),
+            ValueError,
+            "x has shape (4, 4, 4, 2); expected (N, H, W, 3), the C_in of weight (3, 3, 3, 4)",
+        ),
+        (
+            lambda: kr.BatchRenorm(3, unbiased_running_var=True),
+            ValueError,
+            "unbiased_running_var is True; expected False, since BRN averages standard deviations",
+        ),
+        (lambda: kr.models.cnn5(classes=0), ValueError, "classes is 0; expected at least 1"),
+        (lambda: kr.models.cnn5(in_channels=0), ValueError, "in_channels is 0; expected at least 1"),
+        (lambda: kr.models.resnet(8, seed=-1), ValueError, "seed is -1; expected at least 0"),
+        (
+            lambda: kr.models.cnn5(dtype=np.float16),
+            TypeError,
+            "dtype is float16; expected float32, float64, or complex128 with the NumPy backend",
+        ),
+        (lambda: kr.models.mlp(64), ValueError, "hidden is 64; expected a sequence of widths, such as (64, 64)"),
+        (lambda: kr.models.mlp((0,)), ValueError, "hidden is 0; expected at least 1"),
         (lambda: kr.Conv2d(3, 4, 3, stride=0), ValueError, "stride is 0; expected at least 1"),
         (lambda: kr.Conv2d(3, 4, 3, padding=-1), ValueError, "padding is -1; expected at least 0"),
         (lambda: kr.Linear(0, 3), ValueError, "c_in is 0; expected at least 1"),
@@ -80,11 +100,70 @@ def test_bad_arguments_are_named(make, error, message):
         make()
 
 
-@pytest.mark.parametrize("layer", [kr.Conv2d(3, 3, 1, bias=True), kr.BatchNorm(3), kr.BatchRenorm(3), kr.KalmanNorm(3)])
-def test_gradients_have_the_type_of_their_parameters(layer):
+LAYERS = [kr.Conv2d(3, 3, 1, bias=True), kr.BatchNorm(3), kr.BatchRenorm(3), kr.KalmanNorm(3)]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(("of_x", "of_layer"), [(np.float64, np.float32), (np.float32, np.float64)])
+def test_results_have_the_type_of_x_and_gradients_that_of_their_parameters(layer, of_x, of_layer):
+    layer.astype(of_layer)
+    live = dict(layer.grads)
     for training in (True, False):
-        layer.backward(layer.forward(X, training))  # X is float64, the parameters float32
-        assert {g.dtype for g in layer.grads.values()} == {np.dtype(np.float32)}
+        y = layer.forward(X.astype(of_x), training)
+        assert y.dtype == of_x and layer.backward(y).dtype == of_x
+        assert {g.dtype for g in layer.grads.values()} == {np.dtype(of_layer)}
+        assert all(layer.grads[name] is gradient and gradient.any() for name, gradient in live.items())
+
+
+def test_a_lone_layer_keeps_float64():
+    layer = kr.BatchNorm(3)
+    layer.forward(X, training=True)
+    np.testing.assert_allclose(layer.running["running_mean"], 0.1 * X.mean(axis=(0, 1, 2)), rtol=1e-14)
+
+
+def test_complex_data_in_training_leave_their_real_part_to_the_running_averages():
+    with kr.use_backend("numpy"):
+        for layer in (kr.BatchNorm(3), kr.BatchRenorm(3), kr.KalmanNorm(3)):
+            layer.forward(X + 1e-30j, training=True)
+            assert all(a.dtype == np.float64 for a in layer.running.values())
+
+
+def test_the_first_batch_decides_on_the_features_of_an_mlp():
+    x = X.astype(np.float32)
+    net, again = (kr.models.mlp((5, 4), in_channels=3, seed=2) for _ in range(2))
+    logits = net.forward(x, training=True)
+    assert net.params["1.weight"].shape == (48, 5) and logits.shape == (4, 10)
+    np.testing.assert_array_equal(logits, again.forward(x, training=True))
+    net.backward(np.ones_like(logits))
+    assert net.grads["1.weight"].shape == (48, 5)
+    with pytest.raises(ValueError, match=exactly("x has shape (4, 12); expected (N, 48), examples then features")):
+        net.forward(x[:, :2, :2])
+    sized = kr.models.mlp((5,), in_channels=3, image_size=(8, 8))
+    with pytest.raises(ValueError, match=exactly("x has shape (4, 48); expected (N, 192), examples then features")):
+        sized.forward(x)
+
+
+def test_results_of_transport_are_never_the_arguments():
+    moments = kr.Moments(np.zeros(3), np.ones(3))
+    for result in (
+        transport.avg_pool(moments, 1),
+        transport.dropout(moments, 1.0),
+        transport.max_pool(moments, 1),
+        transport.push("released", moments, None, None, None),
+        transport.pad_channels_backward(moments, moments, 0, 0),
+    ):
+        assert not any(np.shares_memory(part, given) for part in result for given in moments)
+
+
+def test_a_cross_entropy_of_inf_is_silent():
+    loss, _ = kr.cross_entropy(np.array([[np.inf, 0.0]]), np.array([0]))
+    assert np.isnan(loss)
+
+
+def test_dropout_takes_its_seed_from_the_state():
+    layer, other = kr.Dropout(0.5, 3), kr.Dropout(0.5, 99)
+    other.load_state_dict(layer.state_dict())
+    np.testing.assert_array_equal(layer.forward(X, training=True), other.forward(X, training=True))
 
 
 def test_nan_passes_relu_both_ways():
@@ -101,7 +180,7 @@ def test_a_belief_does_not_depend_on_the_mean():
 
 def test_a_state_of_another_type_is_refused():
     layer = kr.BatchNorm(3)
-    message = "the state's gamma has type <U1; expected float32"
+    message = "the state's gamma has type <U1; expected float64"
     with pytest.raises(ValueError, match=exactly(message)):
         layer.load_state_dict({**layer.state_dict(), "gamma": np.array(["a", "b", "c"])})
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kalnorm_ref as kr
+from kalnorm_ref import backend
 
 C = 2
 X = np.random.default_rng(5).normal(7, 3, (5, C))
@@ -260,3 +261,25 @@ def test_plain_pairs_lists_and_numbers_are_welcome(backend):
     given = (X.tolist(), [1.0, 1.0], None, ([5.0, 6.0], [4.0, 9.0]), [0.5, 0.5])
     np.testing.assert_array_equal(kr.kalman_norm_forward(*given)[0], expected)
     assert kr.fuse(PAIR, PAIR, 1).mean.dtype == np.float64
+
+
+COMPLEX = np.array([1 + 1j, 2 - 1j])
+
+
+def with_complex_statistics():
+    y, _, cache = kr.kalman_norm_forward(X, None, None, PAIR, 0.5)
+    return (
+        lambda: kr.renorm_corrections(PAIR, COMPLEX, np.ones(2), 3, 5),
+        lambda: kr.renorm_corrections(PAIR, np.ones(2), COMPLEX, 3, 5),
+        lambda: kr.kalman_norm_backward(y, PAIR._replace(mean=COMPLEX), cache)[3].mean,
+    )
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_no_complex_statistic_is_cut_to_its_real_part(position):
+    call = with_complex_statistics()[position]
+    with kr.use_backend("numpy"):
+        assert np.asarray(call()).dtype == np.complex128
+    if backend._core is not None:
+        with kr.use_backend("cython"), pytest.raises(TypeError, match=r'which only the NumPy backend takes: .*"\)$'):
+            call()

@@ -34,7 +34,8 @@ class Layout(NamedTuple):
     test_files: tuple[str, ...]
     test_records: int  # in each test file
     label_limits: tuple[int, ...]  # number of values of each label byte; the last byte is the label used
-    names_file: str  # one class name a line
+    names_file: str  # one class name a line; where it is missing, `names`
+    names: tuple[str, ...]
 
     @property
     def record(self) -> int:
@@ -58,6 +59,7 @@ CIFAR10 = Layout(
     10_000,
     (10,),
     "batches.meta.txt",
+    ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 )
 CIFAR100 = Layout(
     "cifar100",
@@ -69,6 +71,7 @@ CIFAR100 = Layout(
     10_000,
     (20, 100),
     "fine_label_names.txt",
+    tuple(f"class {number}" for number in range(100)),
 )
 LAYOUTS = {layout.name: layout for layout in (CIFAR10, CIFAR100)}
 
@@ -94,8 +97,10 @@ def read(
     stored = _read_archive(path, layout) if path.is_file() else _read_folder(path, layout)
     train = _decode(path, layout, layout.train_files, stored)
     test = _decode(path, layout, layout.test_files, stored)
-    lines = stored[layout.names_file].decode("utf-8", errors="replace").splitlines()
-    classes = tuple(line.strip() for line in lines if line.strip())
+    classes = layout.names
+    if layout.names_file in stored:
+        lines = stored[layout.names_file].decode("utf-8", errors="replace").splitlines()
+        classes = tuple(line.strip() for line in lines if line.strip())
     if len(classes) != layout.label_limits[-1]:
         where = _where(path, layout, layout.names_file)
         raise _error(layout, where, f"{len(classes)} class names", f"{layout.label_limits[-1]}, one a line")
@@ -146,6 +151,8 @@ def _read_folder(path: Path, layout: Layout) -> dict[str, bytes]:
     stored = {}
     for file in (*layout.records, layout.names_file):
         where = path / file
+        if file == layout.names_file and not where.exists():
+            continue
         if not where.is_file():
             raise _error(layout, where, "no such file", "this file of the binary release")
         try:
@@ -169,7 +176,7 @@ def _read_archive(path: Path, layout: Layout) -> dict[str, bytes]:
                 pass
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise _error(layout, path, f"truncated or damaged ({error})", f"an intact {layout.archive}") from error
-    for file in (*layout.records, layout.names_file):
+    for file in layout.records:
         if file not in stored:
             raise _error(layout, _where(path, layout, file), "not in the archive", "this file of the binary release")
     return stored

@@ -4,6 +4,8 @@ What decides the bits is the settings, the backend and the state in the checkpoi
 augmentation are functions of (seed, epoch), and BLAS runs on one thread, so that its sums have one order.
 """
 
+import csv
+import math
 import os
 import sys
 import time
@@ -22,6 +24,8 @@ from . import checkpoint
 from .settings import Settings, build, learning_rate
 
 COLUMNS = ("epoch", "train_loss", "test_loss", "test_error", "seconds", "images_per_second")
+TIMES = COLUMNS[-2:]  # not in the checkpoint, whose bytes are a function of the settings
+LOG = "log.csv"
 TEST_BATCH = 100  # images; larger ones take memory and no less time
 
 
@@ -122,7 +126,19 @@ def _take_up(run, path):
         run.optimizer.load_state_dict(states["optimizer"])
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: does not fit the network ({error}); delete it to start over") from error
-    run.rows.extend(record["rows"])
+    times = _read_times(path.with_name(LOG))
+    run.rows.extend(row | times.get(row["epoch"], dict.fromkeys(TIMES, math.nan)) for row in record["rows"])
+
+
+def _read_times(path):
+    """What log.csv says of each epoch's seconds and images per second; nothing where it is missing."""
+    if not path.exists():
+        return {}
+    try:
+        with path.open(newline="") as stream:
+            return {int(row["epoch"]): {name: float(row[name]) for name in TIMES} for row in csv.DictReader(stream)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not the log of a run ({error!r}); delete it to resume without its times") from error
 
 
 def proceed(run, progress=True, bar=None):
@@ -139,8 +155,8 @@ def proceed(run, progress=True, bar=None):
             _write_log(run)
             for epoch in range(len(run.rows), settings.epochs):
                 run.rows.append(_epoch(run, epoch, bar))
+                _write_log(run)  # first, since the checkpoint leaves the times to it
                 _write_checkpoint(run)
-                _write_log(run)
                 if own and progress:
                     announce(f"epoch {epoch + 1} of {settings.epochs}: {sentence(run.rows[-1])}")
     finally:
@@ -223,11 +239,12 @@ def evaluate(net, images, labels):
 
 def _write_checkpoint(run):
     if run.out is not None:
-        record = {"settings": _identity(run.settings), "epoch": len(run.rows), "rows": run.rows}
+        rows = [{name: row[name] for name in COLUMNS if name not in TIMES} for row in run.rows]
+        record = {"settings": _identity(run.settings), "epoch": len(rows), "rows": rows}
         states = {"net": run.net.state_dict(), "optimizer": run.optimizer.state_dict()}
         checkpoint.save(run.out / checkpoint.NAME, record, **states)
 
 
 def _write_log(run):
     if run.out is not None:
-        checkpoint.write_csv(run.out / "log.csv", COLUMNS, run.rows)
+        checkpoint.write_csv(run.out / LOG, COLUMNS, run.rows)

@@ -35,13 +35,13 @@ class Dropout(Layer):
     def __init__(self, keep, seed):
         super().__init__()
         self.keep_probability = _arguments.number("keep", keep, np.finfo(float).tiny, 1, "a probability in (0, 1]")
-        self.seed = _arguments.whole("seed", seed, 0)
+        self.counters["seed"] = np.array(_arguments.whole("seed", seed, 0), np.int64)
         self.counters["step"] = np.zeros((), np.int64)
 
     def forward(self, x, training=False):
         if not training:
             return self.keep(x, None)
-        draws = np.random.default_rng([self.seed, int(self.counters["step"])]).random(x.shape)
+        draws = np.random.default_rng([int(self.counters[name]) for name in ("seed", "step")]).random(x.shape)
         self.counters["step"] += 1
         factor = (draws < self.keep_probability).astype(x.real.dtype) / x.real.dtype.type(self.keep_probability)
         return self.keep(x * factor, factor)

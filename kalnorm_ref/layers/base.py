@@ -84,10 +84,10 @@ class Layer:
         return cache
 
     def set_grads(self, **gradients):
-        """Overwrite gradients by name, in the type and shape of their parameters; None is left out."""
+        """Overwrite gradients by name, in place; None is left out."""
         for name, gradient in gradients.items():
             if gradient is not None:
-                self.grads[name] = np.asarray(gradient, self.params[name].dtype).reshape(self.params[name].shape)
+                self.grads[name][...] = np.reshape(gradient, self.grads[name].shape)
 
     def add_grads(self, **gradients):
         """Add to gradients by name; None is left out."""

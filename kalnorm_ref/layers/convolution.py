@@ -79,17 +79,18 @@ def conv2d_backward(dy, cache):
 
 
 class Conv2d(Layer):
-    """Convolution of NHWC maps with a weight (kernel, kernel, c_in, c_out) and, if asked, a bias.
+    """Convolution of NHWC maps with a weight (kh, kw, c_in, c_out) and, if asked, a bias.
 
-    Padding p or ((top, bottom), (left, right)). The weight starts normal with variance 2 / (kernel^2 c_out), He
-    fan-out; the bias at 0. `rng` is a generator or a seed.
+    kernel k or (kh, kw); padding p or ((top, bottom), (left, right)). The weight starts normal with variance
+    2 / (kh kw c_out), He fan-out; the bias at 0. `rng` is a generator or a seed.
     """
 
-    def __init__(self, c_in, c_out, kernel, stride=1, padding=0, bias=False, *, rng=0, dtype=np.float32):
-        for name, value in (("c_in", c_in), ("c_out", c_out), ("kernel", kernel)):
+    def __init__(self, c_in, c_out, kernel, stride=1, padding=0, bias=False, *, rng=0, dtype=np.float64):
+        kh, kw = kernel if np.shape(kernel) == (2,) else (kernel, kernel)
+        for name, value in (("c_in", c_in), ("c_out", c_out), ("kernel", kh), ("kernel", kw)):
             _arguments.whole(name, value, 1)
-        std = np.sqrt(2 / (kernel**2 * c_out))
-        weight = np.random.default_rng(rng).normal(0, std, (kernel, kernel, c_in, c_out)).astype(dtype)
+        std = np.sqrt(2 / (kh * kw * c_out))
+        weight = np.random.default_rng(rng).normal(0, std, (kh, kw, c_in, c_out)).astype(dtype)
         super().__init__(weight=weight, **({"bias": np.zeros(c_out, dtype)} if bias else {}))
         self.stride, self.padding = _arguments.whole("stride", stride, 1), _arguments.pads(padding)
 

@@ -69,7 +69,7 @@ class KalmanNorm(BatchNormalizer):
         push=None,
         shortcut=None,
         *,
-        dtype=np.float32,
+        dtype=np.float64,
     ):
         super().__init__(channels, eps, decay, statistics_batch_size, inference, channel_axis, dtype)
         self.variant = _choice("variant", variant, VARIANTS)
@@ -161,8 +161,8 @@ class KalmanNorm(BatchNormalizer):
     def fork_backward(self, dy, dpushed, dkept):
         """Backward of fork: dx and the gradient to the moments that arrived."""
         shape, mode, cache, *rest = self.take(dy)
-        for name in self.params:
-            self.grads[name] = np.zeros_like(self.params[name])
+        for gradient in self.grads.values():
+            gradient[...] = 0
         if mode == "inference":
             return self.infer_backward(dy, shape, cache), None
         (arrived,) = rest

@@ -15,23 +15,33 @@ class Linear(Layer):
         given; 2 before a ReLU is He's), b at 0.
     """
 
-    def __init__(self, c_in, c_out, bias=True, *, scale=1.0, rng=0, dtype=np.float32):
+    def __init__(self, c_in, c_out, bias=True, *, scale=1.0, rng=0, dtype=np.float64):
         for name, value in (("c_in", c_in), ("c_out", c_out)):
             _arguments.whole(name, value, 1)
         weight = np.random.default_rng(rng).normal(0, np.sqrt(scale / c_in), (c_in, c_out)).astype(dtype)
         super().__init__(weight=weight, **({"bias": np.zeros(c_out, dtype)} if bias else {}))
+        self.scale, self._fit = scale, None
+
+    def fits_first_batch(self, seed):
+        """Let the first batch decide on c_in: where it has other features, the weight is drawn anew from `seed`."""
+        self._fit = seed
 
     def forward(self, x, training=False):
         x, weight = _arguments.array("x", x), self.params["weight"]
+        if self._fit is not None and x.ndim == 2 and x.shape[1] != len(weight):
+            fresh = Linear(x.shape[1], weight.shape[1], scale=self.scale, rng=self._fit, dtype=weight.dtype)
+            self.params["weight"], self.grads["weight"] = weight, _ = fresh.params["weight"], fresh.grads["weight"]
+        self._fit = None
         if x.ndim != 2 or x.shape[1] != weight.shape[0]:
             raise ValueError(f"x has shape {x.shape}; expected (N, {weight.shape[0]}), examples then features")
-        y = x @ weight
-        return self.keep(y + self.params["bias"] if "bias" in self.params else y, x)
+        dtype = _arguments.common_type(x, *self.params.values())
+        y = x.astype(dtype, copy=False) @ weight.astype(dtype, copy=False)
+        return self.keep(y + self.params["bias"].astype(dtype, copy=False) if "bias" in self.params else y, x)
 
     def backward(self, dy):
         (x,) = self.take(dy)
         self.set_grads(weight=x.T @ dy, bias=dy.sum(axis=0) if "bias" in self.params else None)
-        return dy @ self.params["weight"].T
+        return dy @ self.params["weight"].T.astype(dy.dtype, copy=False)
 
     def transport(self, moments):
         return transport.linear(moments, self.params["weight"], self.params.get("bias"))

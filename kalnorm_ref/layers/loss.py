@@ -27,11 +27,12 @@ def cross_entropy(logits, labels):
     if labels.min() < 0 or labels.max() >= k:
         raise ValueError(f"labels has values from {labels.min()} to {labels.max()}; expected 0 to {k - 1}")
     z = logits.astype(np.result_type(logits, np.float64))
-    z = z - z.real.max(axis=1, keepdims=True)
-    exp = np.exp(z)
-    total = exp.sum(axis=1, keepdims=True)
     rows = np.arange(n)
-    loss = (np.log(total[:, 0]) - z[rows, labels]).mean()
-    dlogits = exp / total
+    with np.errstate(all="ignore"):  # NaN and Inf are results here, not accidents
+        z = z - z.real.max(axis=1, keepdims=True)
+        exp = np.exp(z)
+        total = exp.sum(axis=1, keepdims=True)
+        loss = (np.log(total[:, 0]) - z[rows, labels]).mean()
+        dlogits = exp / total
     dlogits[rows, labels] -= 1
     return loss.item(), (dlogits / n).astype(logits.dtype)

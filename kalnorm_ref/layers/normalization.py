@@ -95,7 +95,7 @@ class BatchNormalizer(Layer):
     def update_running(self, **statistics):
         """Move each running average towards the mean over the statistics batches, once."""
         for name, value in statistics.items():
-            average = running_average(self.running[name], value.mean(axis=0), self.decay, self.step)
+            average = running_average(self.running[name], value.real.mean(axis=0), self.decay, self.step)
             self.running[name] = average.astype(self.running[name].dtype)
         self.counters["step"] += 1
 
@@ -121,7 +121,7 @@ class BatchNorm(BatchNormalizer):
         inference="running",
         channel_axis=-1,
         *,
-        dtype=np.float32,
+        dtype=np.float64,
     ):
         super().__init__(channels, eps, decay, statistics_batch_size, inference, channel_axis, dtype)
         self.unbiased_running_var = unbiased_running_var
@@ -153,14 +153,17 @@ class BatchRenorm(BatchNormalizer):
         eps=1e-5,
         decay=0.99,
         statistics_batch_size=None,
+        unbiased_running_var=False,
         inference="running",
         channel_axis=-1,
         r_max=3.0,
         d_max=5.0,
         *,
-        dtype=np.float32,
+        dtype=np.float64,
     ):
         super().__init__(channels, eps, decay, statistics_batch_size, inference, channel_axis, dtype, "running_std")
+        if unbiased_running_var:
+            raise ValueError("unbiased_running_var is True; expected False, since BRN averages standard deviations")
         self.limits = tuple(limit if callable(limit) else float(limit) for limit in (r_max, d_max))
         for name, limit, low in zip(("r_max", "d_max"), self.limits, (1, 0), strict=True):
             _arguments.number(name, limit(0) if callable(limit) else limit, low)
