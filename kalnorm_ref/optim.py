@@ -46,6 +46,8 @@ class SGD:
             if self.weight_decay and self.decayed(path):
                 g = g + w.dtype.type(self.weight_decay) * w
             v = self.velocity[path]
+            if v.shape != w.shape:  # the first batch gave an mlp's first weight another size
+                v = self.velocity[path] = np.zeros_like(w)
             v *= v.dtype.type(self.momentum)
             v += g
             w -= w.dtype.type(self.lr) * v

@@ -134,8 +134,11 @@ def test_the_first_batch_decides_on_the_features_of_an_mlp():
     logits = net.forward(x, training=True)
     assert net.params["1.weight"].shape == (48, 5) and logits.shape == (4, 10)
     np.testing.assert_array_equal(logits, again.forward(x, training=True))
-    net.backward(np.ones_like(logits))
-    assert net.grads["1.weight"].shape == (48, 5)
+    optimizer = kr.SGD(kr.models.mlp((5, 4), in_channels=3, seed=2), lr=0.5, momentum=0.5, weight_decay=0)
+    optimizer.net.backward(optimizer.net.forward(x, training=True))
+    optimizer.step()
+    moved = net.params["1.weight"] - 0.5 * optimizer.net.grads["1.weight"]
+    np.testing.assert_array_equal(optimizer.net.params["1.weight"], moved)
     with pytest.raises(ValueError, match=exactly("x has shape (4, 12); expected (N, 48), examples then features")):
         net.forward(x[:, :2, :2])
     sized = kr.models.mlp((5,), in_channels=3, image_size=(8, 8))
