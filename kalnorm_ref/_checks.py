@@ -174,10 +174,24 @@ def kalman_norm_forward(x, gamma, beta, prior, gain, eps=1e-5):
 
 def kalman_norm_backward(dy, destimate, cache):
     dtype, (dy, cache) = _backward(dy, cache, "KalmanNormCache", "kalman_norm_forward")
+    return _with_estimate(dtype, dy, destimate, cache)
+
+
+def _with_estimate(dtype, dy, destimate, cache):
     if destimate is not None:
         destimate = exact_pair("destimate", destimate, cache.observed.mean.shape, "the estimate")
         dtype = np.complex128 if common_type(dy, destimate) == np.complex128 else dtype
     return dtype, (np.asarray(dy, dtype), destimate, cache)
+
+
+def kalman_filter_norm_forward(x, gamma, beta, prior, eps=1e-5):
+    dtype, (x, gamma, beta, prior, _, eps) = kalman_norm_forward(x, gamma, beta, prior, 1.0, eps)
+    return dtype, (x, gamma, beta, prior, eps)
+
+
+def kalman_filter_norm_backward(dy, destimate, cache):
+    dtype, (dy, cache) = _backward(dy, cache, "KalmanFilterNormCache", "kalman_filter_norm_forward")
+    return _with_estimate(dtype, dy, destimate, cache)
 
 
 def conv2d_forward(x, weight, bias, stride, padding):
