@@ -1,9 +1,14 @@
 """Batch, batch-renorm and batch-Kalman normalization side by side: explicit forward and backward, NumPy and Cython."""
 
 from . import data, gradcheck, models, optim, transport
+from . import full_covariance as full
 from .backend import get_backend, set_num_threads, use_backend
 from .batch_norm import batch_norm_backward, batch_norm_forward
 from .batch_renorm import batch_renorm_backward, batch_renorm_forward, renorm_corrections
+from .group_kalman_norm import group_kalman_norm_backward, group_kalman_norm_forward
+from .group_norm import collapse, collapse_backward, group_norm_backward, group_norm_forward
+from .inference import recompute_population, set_inference
+from .kalman_filter import kalman_filter_norm_backward, kalman_filter_norm_forward
 from .kalman_norm import kalman_norm_backward, kalman_norm_forward
 from .layers import (
     AvgPool2d,
@@ -13,8 +18,12 @@ from .layers import (
     Dropout,
     Flatten,
     GlobalAvgPool2d,
+    GroupKalmanNorm,
+    GroupNorm,
     Identity,
+    InstanceNorm,
     KalmanNorm,
+    LayerNorm,
     Linear,
     MaxPool2d,
     PadChannels,
@@ -34,6 +43,7 @@ from .moments import (
 )
 from .network import Residual, Sequential
 from .optim import SGD
+from .tracing import trace
 
 __version__ = "0.1.0"
 
@@ -46,8 +56,12 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "GroupKalmanNorm",
+    "GroupNorm",
     "Identity",
+    "InstanceNorm",
     "KalmanNorm",
+    "LayerNorm",
     "Linear",
     "MaxPool2d",
     "Moments",
@@ -59,12 +73,21 @@ __all__ = [
     "batch_norm_forward",
     "batch_renorm_backward",
     "batch_renorm_forward",
+    "collapse",
+    "collapse_backward",
     "cross_entropy",
     "data",
+    "full",
     "fuse",
     "fuse_backward",
     "get_backend",
     "gradcheck",
+    "group_kalman_norm_backward",
+    "group_kalman_norm_forward",
+    "group_norm_backward",
+    "group_norm_forward",
+    "kalman_filter_norm_backward",
+    "kalman_filter_norm_forward",
     "kalman_norm_backward",
     "kalman_norm_forward",
     "models",
@@ -73,10 +96,13 @@ __all__ = [
     "optim",
     "predict",
     "predict_backward",
+    "recompute_population",
     "renorm_corrections",
+    "set_inference",
     "set_num_threads",
     "standardize",
     "standardize_backward",
+    "trace",
     "transport",
     "use_backend",
 ]

@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .batch_renorm import BatchRenormCache
+from .convolution import Conv2dCache
+from .group_kalman_norm import GroupKalmanNormCache
+from .group_norm import GroupNormCache
 from .kalman_norm import KalmanNormCache
-from .layers.convolution import Conv2dCache
 from .moments import Moments, StandardizeCache
 
 Array: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
@@ -44,7 +46,27 @@ def kalman_norm_forward(
 def kalman_norm_backward(
     dy: Array, destimate: Moments | None, cache: KalmanNormCache
 ) -> tuple[Array, Array | None, Array | None, Moments | None, Array | None]: ...
+def group_norm_forward(
+    x: Array, gamma: Array | None, beta: Array | None, groups: int, eps: float = 1e-5
+) -> tuple[Array, Moments, GroupNormCache]: ...
+def group_norm_backward(dy: Array, cache: GroupNormCache) -> tuple[Array, Array | None, Array | None]: ...
+def group_kalman_norm_forward(
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    prior: Moments | None,
+    gain: Array | None,
+    groups: int,
+    eps: float = 1e-5,
+) -> tuple[Array, Moments, GroupKalmanNormCache]: ...
+def group_kalman_norm_backward(
+    dy: Array, destimate: Moments | None, cache: GroupKalmanNormCache
+) -> tuple[Array, Array | None, Array | None, Moments | None, Array | None]: ...
 def conv2d_forward(
     x: Array, weight: Array, bias: Array | None, stride: int, padding: Padding
 ) -> tuple[Array, Conv2dCache]: ...
 def conv2d_backward(dy: Array, cache: Conv2dCache) -> tuple[Array, Array, Array | None]: ...
+def sampled(estimate: Moments, draws: Array, weight: Array, stride: int, padding: Padding) -> Moments: ...
+def sampled_backward(
+    doutput: Moments, estimate: Moments, draws: Array, weight: Array, stride: int, padding: Padding
+) -> tuple[Moments, Array, Array]: ...

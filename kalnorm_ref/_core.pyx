@@ -476,10 +476,10 @@ cdef tuple through_standardize(Statistic sum_dy, Statistic sum_dy_x_hat, Statist
 
 
 @cython.boundscheck(False)
-cdef through_observe(x, mean, Statistic dmean, Statistic dvar, dy=None, weight=None):
-    """dx = weight dy + 2 dvar/m (x - mean) + dmean/m (B1)."""
+cdef through_observe(x, mean, Statistic dmean, Statistic dvar, dy=None, weight=None, Py_ssize_t k=1):
+    """dx = weight dy + 2 dvar/m (x - mean) + dmean/m (B1), with the samples of k channels in m."""
     cdef double[::1] scale = np.empty(dmean.shape[0]), shift = np.empty(dmean.shape[0])
-    cdef Py_ssize_t i, m = x.shape[x.ndim - 2]
+    cdef Py_ssize_t i, m = x.shape[x.ndim - 2] * k
     for i in range(dmean.shape[0]):
         scale[i], shift[i] = 2 * dvar[i] / m, dmean[i] / m
     return combine(x, mean, np.asarray(scale), np.asarray(shift), dy, weight)
@@ -665,29 +665,52 @@ def batch_renorm_backward(dy, cache):
 def kalman_norm_forward(x, gamma, beta, prior, gain, eps=1e-5):
     from .kalman_norm import KalmanNormCache
 
-    shape, source = statistics_shape(x), contiguous(x)
-    xbar, s = mean, var = moments_of(source)
+    y, *rest = kalman_forward(x, gamma, beta, prior, gain, eps, statistics_shape(x))
+    return y, moments_like(rest[0], x.dtype.type), KalmanNormCache(x, *rest)
+
+
+def kalman_norm_backward(dy, destimate, cache):
+    return kalman_backward(dy, destimate, cache)
+
+
+cdef moments_like(moments, dtype):
+    """Copies of the cache's moments in the type of the results."""
+    return type(moments)(*[a.astype(dtype) for a in moments])
+
+
+cdef tuple kalman_forward(x, gamma, beta, prior, gain, double eps, shape):
+    """Kalman normalization of a channel, where `shape` is (..., C), or of a row of k = C/G channels: (..., G).
+
+    Returns: y, then everything in the cache behind x.
+    """
+    channels, source = statistics_shape(x), contiguous(x)
+    cdef Py_ssize_t k = channels_of_one(channels, shape)
+    mean, var = moments_of(source)
+    xbar, s = mean, var = collapsed(mean, var, k)
     if prior is None:
         gain = None
     else:
         a, b, q = [spread(value, shape) for value in (*prior, gain)]
         mean, var = fused(a, b, xbar, s, q)
     rstd = rstd_of(var, eps)
-    y = combine(source, mean, multiply_add(rstd, spread(gamma, shape, 1)), spread(beta, shape))
-    cache = KalmanNormCache(
-        x, moments_pair(mean, var, shape), rstd.reshape(shape), wide(gamma), wide(beta),
-        moments_pair(xbar, s, shape), wide(prior), wide(gain)
-    )
-    return y, moments_pair(mean, var, shape, x.dtype.type), cache
+    scale = multiply_add(repeated(rstd, k), spread(gamma, channels, 1))
+    y = combine(source, repeated(mean, k), scale, spread(beta, channels))
+    estimate, observed = moments_pair(mean, var, shape), moments_pair(xbar, s, shape)
+    return y, estimate, rstd.reshape(shape), wide(gamma), wide(beta), observed, wide(prior), wide(gain)
 
 
-def kalman_norm_backward(dy, destimate, cache):
+cdef tuple kalman_backward(dy, destimate, cache):
+    """dx, dgamma, dbeta, dprior, dgain of kalman_forward."""
     x, estimate, rstd, gamma, beta, observed, prior, gain = cache
-    shape, dtype, dy, source = statistics_shape(x), x.dtype.type, contiguous(dy, x, x.shape), contiguous(x)
-    mean, r, ones = spread(estimate.mean, shape), spread(rstd, shape), spread(None, shape, 1)
+    channels, shape, dtype = statistics_shape(x), estimate.mean.shape, x.dtype.type
+    cdef Py_ssize_t k = channels_of_one(channels, shape)
+    dy, source = contiguous(dy, x, x.shape), contiguous(x)
+    mean, r = repeated(spread(estimate.mean, shape), k), repeated(spread(rstd, shape), k)
     sum_dy, sum_dy_x_hat = sums_of(dy, source, mean, r)
-    weight, dxbar, ds = through_standardize(sum_dy, sum_dy_x_hat, r, spread(gamma, shape, 1))
+    weight, dmean, dvar = through_standardize(sum_dy, sum_dy_x_hat, r, spread(gamma, channels, 1))
+    dxbar, ds = summed(dmean, k), summed(dvar, k)
     if destimate is not None:
+        ones = spread(None, shape, 1)
         dxbar, ds = [multiply_add(d, ones, spread(g, shape)) for d, g in zip((dxbar, ds), destimate)]
     dprior = dgain = None
     if prior is not None:
@@ -695,8 +718,73 @@ def kalman_norm_backward(dy, destimate, cache):
         da, db, dxbar, ds, dq = through_fuse(dxbar, ds, a, b, xbar, s, q)
         dprior = type(prior)(*[sum_to(g, shape, value, dtype) for g, value in zip((da, db), prior)])
         dgain = sum_to(dq, shape, gain, dtype)
-    dx = through_observe(source, spread(observed.mean, shape), dxbar, ds, dy, weight)
-    return dx, sum_to(sum_dy_x_hat, shape, gamma, dtype), sum_to(sum_dy, shape, beta, dtype), dprior, dgain
+    centre = repeated(spread(observed.mean, shape), k)
+    dx = through_observe(source, centre, repeated(dxbar, k), repeated(ds, k), dy, weight, k)
+    return dx, sum_to(sum_dy_x_hat, channels, gamma, dtype), sum_to(sum_dy, channels, beta, dtype), dprior, dgain
+
+
+# ---- twins of group_norm.py and group_kalman_norm.py: the moments of a row are those of its channels, merged -------
+
+
+cdef Py_ssize_t channels_of_one(channels, shape) except 0:
+    """How many consecutive channels share one statistic."""
+    if shape[:-1] != channels[:-1] or shape[-1] != channels[-1] and (shape[-1] < 1 or channels[-1] % shape[-1]):
+        raise ValueError(f"statistics have shape {shape}; expected {channels[:-1]} and a divisor of {channels[-1]}")
+    return 1 if shape == channels else channels[-1] // shape[-1]
+
+
+cdef repeated(statistic, Py_ssize_t k):
+    """The statistic of each row k times, once for each of its channels."""
+    return statistic if k == 1 else np.repeat(statistic, k)
+
+
+@cython.boundscheck(False)
+cdef summed(Statistic channel, Py_ssize_t k):
+    """Sum over the k channels of each row."""
+    cdef double[::1] total = np.zeros(channel.shape[0] // k)
+    cdef Py_ssize_t i
+    for i in range(channel.shape[0]):
+        total[i // k] += channel[i]
+    return np.asarray(total)
+
+
+@cython.boundscheck(False)
+cdef tuple collapsed(mean, var, Py_ssize_t k):
+    """mean_g = mean_c mu_c ; var_g = mean_c (v_c + (mu_c - mean_g)^2), over the k channels of each row (B6)."""
+    cdef Statistic mu = mean, v = var
+    cdef double[:, ::1] out = np.zeros((2, mu.shape[0] // k))
+    cdef Py_ssize_t i
+    cdef double delta
+    if k == 1:
+        return mean, var
+    for i in range(mu.shape[0]):
+        out[0, i // k] += mu[i] / k
+    for i in range(mu.shape[0]):
+        delta = mu[i] - out[0, i // k]
+        out[1, i // k] += (v[i] + delta * delta) / k
+    return tuple(np.asarray(out))
+
+
+def group_norm_forward(x, gamma, beta, groups, eps=1e-5):
+    from .group_norm import GroupNormCache
+
+    y, *rest = kalman_forward(x, gamma, beta, None, None, eps, (x.shape[0], groups))
+    return y, moments_like(rest[0], x.dtype.type), GroupNormCache(x, *rest[:4])
+
+
+def group_norm_backward(dy, cache):
+    return kalman_backward(dy, None, (*cache, cache.moments, None, None))[:3]
+
+
+def group_kalman_norm_forward(x, gamma, beta, prior, gain, groups, eps=1e-5):
+    from .group_kalman_norm import GroupKalmanNormCache
+
+    y, *rest = kalman_forward(x, gamma, beta, prior, gain, eps, (x.shape[0], groups))
+    return y, moments_like(rest[0], x.dtype.type), GroupKalmanNormCache(x, *rest)
+
+
+def group_kalman_norm_backward(dy, destimate, cache):
+    return kalman_backward(dy, destimate, cache)
 
 
 # ---- convolution ---------------------------------------------------------------------------------------------------
@@ -856,7 +944,7 @@ cdef blas_alone(int step):
 
 
 def conv2d_forward(x, weight, bias, stride, padding):
-    from .layers.convolution import Conv2dCache
+    from .convolution import Conv2dCache
 
     cdef Conv at = conv_of(x, weight, stride, padding)
     cdef Py_ssize_t room = 0 if at.plain else at.chunk * at.columns * at.patch, rows = at.images * at.rows
@@ -916,3 +1004,158 @@ def conv2d_backward(dy, cache):
         return dx, dweight, None
     pixels, zeros = d.reshape(at.images * at.rows * at.columns, at.c_out), np.zeros(at.c_out)
     return dx, dweight, sums_of(pixels, pixels, zeros, zeros)[0].astype(dx.dtype)
+
+
+# ---- twins of transport/sampled.py: a synthetic map is drawn, convolved and summed up within a thread's own room -----
+
+
+cdef struct Maps:
+    Conv conv
+    Layout z, u  # of one map, as a batch of H W and of P samples
+    Py_ssize_t room, planes  # numbers that a thread needs: of the maps' type, double
+    double *mean  # of z, a number per map and channel; then v^(1/2), 0 and 1 likewise
+    double *std
+    double *zero
+    double *one
+    double *of_mean  # M and V of u, likewise
+    double *of_var
+
+
+cdef void positive(const real *h, real *value, Py_ssize_t size) noexcept nogil:
+    """value where h > 0, else 0."""
+    cdef Py_ssize_t i
+    for i in range(size):
+        value[i] = value[i] if h[i] > 0 else <real>0
+
+
+cdef void one_map(const real *draws, const real *weight, Maps at, Py_ssize_t g, real *h, double *planes) noexcept nogil:
+    """h = max(z, 0) with z = mu + v^(1/2) n, then u = h * W behind it, and the moments of u (C5)."""
+    cdef real *u = h + at.z.size
+    cdef Py_ssize_t i = g * at.z.channels, o = g * at.u.channels
+    batch_combine(
+        <const real *>NULL, draws + g * at.z.size, at.z, 0, NULL, at.zero + i, at.std + i, at.mean + i, h, planes
+    )
+    positive(h, h, at.z.size)
+    band_forward(h, weight, <const real *>NULL, u, at.conv, 0, at.conv.rows, u + at.u.size)
+    batch_moments(u, at.u, 0, at.of_mean + o, at.of_var + o, planes)
+
+
+cdef void one_map_backward(
+    const real *draws, const real *transposed, Maps at, Py_ssize_t g, real *h, const double *scale,
+    const double *shift, real *ddraws, real *dweight, double *dmean, double *along, double *planes
+) noexcept nogil:
+    """du = dM/P + 2 dV/P (u - M) ; dz = dh where z > 0 ; dmu = sum dz ; along = sum dz n ; dn = v^(1/2) dz (C5)."""
+    cdef real *u = h + at.z.size
+    cdef real *dz = ddraws + g * at.z.size
+    cdef Py_ssize_t i = g * at.z.channels, o = g * at.u.channels
+    batch_combine(<const real *>NULL, u, at.u, 0, NULL, at.of_mean + o, scale + o, shift + o, u, planes)
+    band_backward(h, transposed, u, dz, dweight, at.conv, 0, at.conv.rows, u + at.u.size)
+    positive(h, dz, at.z.size)
+    batch_sums(dz, draws + g * at.z.size, at.z, 0, at.zero + i, at.one + i, dmean + i, along + i, planes)
+    batch_combine(<const real *>NULL, dz, at.z, 0, NULL, at.zero + i, at.std + i, at.zero + i, dz, planes)
+
+
+cdef void all_maps(const real *draws, const real *weight, Maps at, real *rooms, double *planes) noexcept nogil:
+    cdef Py_ssize_t g
+    for g in prange(at.conv.images, num_threads=at.conv.threads, schedule="static"):
+        one_map(draws, weight, at, g, rooms + threadid() * at.room, planes + threadid() * at.planes)
+
+
+cdef void band_of_maps(
+    const real *draws, const real *weight, const real *transposed, Maps at, Py_ssize_t band, real *h,
+    const double *scale, const double *shift, real *ddraws, real *dweight, double *dmean, double *along, double *planes
+) noexcept nogil:
+    """Consecutive maps, which add to the same dweight."""
+    cdef Py_ssize_t g
+    for g in range(at.conv.images * band // at.conv.bands, at.conv.images * (band + 1) // at.conv.bands):
+        one_map(draws, weight, at, g, h, planes)
+        one_map_backward(draws, transposed, at, g, h, scale, shift, ddraws, dweight, dmean, along, planes)
+
+
+cdef void all_maps_backward(
+    const real *draws, const real *weight, const real *transposed, Maps at, real *rooms, const double *scale,
+    const double *shift, real *ddraws, real *dweights, double *dmean, double *along, double *planes
+) noexcept nogil:
+    cdef Py_ssize_t band, size = at.conv.patch * at.conv.c_out
+    for band in prange(at.conv.bands, num_threads=at.conv.threads, schedule="static"):
+        band_of_maps(
+            draws, weight, transposed, at, band, rooms + threadid() * at.room, scale, shift, ddraws,
+            dweights + band * size, dmean, along, planes + threadid() * at.planes
+        )
+
+
+cdef Maps maps_of(draws, weight, stride, padding) except *:
+    cdef Maps at
+    cdef Conv conv = conv_of(draws, weight, stride, padding)
+    conv.chunk = min(max(conv.chunk, PIXELS // max(1, conv.columns)), conv.rows)
+    at.z = layout_of(np.empty((1, conv.height * conv.width, conv.c_in), draws.dtype))
+    at.u = layout_of(np.empty((1, conv.rows * conv.columns, conv.c_out), draws.dtype))
+    at.z.inner = at.u.inner = 1  # the threads share out maps
+    at.room = at.z.size + at.u.size + (0 if conv.plain else conv.chunk * conv.columns * conv.patch)
+    at.planes = 4 * max(at.z.plane, at.u.plane)
+    if at.z.batches == 0 or at.u.batches == 0:  # no channel
+        conv.images = 0
+    at.conv = conv
+    return at
+
+
+cdef tuple sampling(doutput, estimate, draws, weight, stride, padding):
+    """M and V of u (C5), flat; or, given their gradients, dmu, sum dz n, v^(1/2), dn and the dW of each band."""
+    cdef cnp.ndarray source = contiguous(draws.reshape(-1, *draws.shape[-3:])), w = contiguous(weight, source)
+    cdef Maps at = maps_of(source, weight, stride, padding)
+    given, shape = draws.shape[:-3] + draws.shape[-1:], draws.shape[:-3] + weight.shape[3:]
+    cdef cnp.ndarray mean = spread(estimate.mean, given), std = np.sqrt(spread(estimate.var, given))
+    cdef cnp.ndarray zero = spread(None, given, 0), one = spread(None, given, 1)
+    cdef cnp.ndarray of_mean = np.empty(math.prod(shape)), of_var = np.empty(math.prod(shape))
+    cdef cnp.ndarray rooms = np.empty(at.conv.threads * at.room, source.dtype)
+    cdef cnp.ndarray planes = np.empty(at.conv.threads * at.planes)
+    cdef cnp.ndarray transposed, scale, shift, dmean, along, ddraws, dweights
+    cdef bint single = is_single(source), back = doutput is not None
+    at.mean, at.std, at.zero, at.one = numbers(mean), numbers(std), numbers(zero), numbers(one)
+    at.of_mean, at.of_var = numbers(of_mean), numbers(of_var)
+    if back:
+        transposed = np.ascontiguousarray(w.reshape(at.conv.patch, at.conv.c_out).T)
+        shift, scale = spread(doutput.mean, shape) / at.u.m, 2 * spread(doutput.var, shape) / at.u.m
+        dmean, along, ddraws = np.zeros(mean.size), np.zeros(mean.size), np.zeros_like(source)
+        dweights = np.zeros((at.conv.bands, at.conv.patch * at.conv.c_out), source.dtype)
+    blas_alone(1)
+    with nogil:
+        if single and back:
+            all_maps_backward(
+                <const float *>data(source), <const float *>data(w), <const float *>data(transposed), at,
+                <float *>data(rooms), numbers(scale), numbers(shift), <float *>data(ddraws), <float *>data(dweights),
+                numbers(dmean), numbers(along), numbers(planes)
+            )
+        elif single:
+            all_maps(
+                <const float *>data(source), <const float *>data(w), at, <float *>data(rooms), numbers(planes)
+            )
+        elif back:
+            all_maps_backward(
+                <const double *>data(source), <const double *>data(w), <const double *>data(transposed), at,
+                <double *>data(rooms), numbers(scale), numbers(shift), <double *>data(ddraws),
+                <double *>data(dweights), numbers(dmean), numbers(along), numbers(planes)
+            )
+        else:
+            all_maps(
+                <const double *>data(source), <const double *>data(w), at, <double *>data(rooms), numbers(planes)
+            )
+    blas_alone(-1)
+    return (dmean, along, std, ddraws, dweights) if back else (of_mean, of_var)
+
+
+def sampled(estimate, draws, weight, stride, padding):
+    mean, var = sampling(None, estimate, draws, weight, stride, padding)
+    shape = draws.shape[:-3] + weight.shape[3:]
+    return moments_pair(mean, var, shape, widest((*estimate, draws, weight)))
+
+
+def sampled_backward(doutput, estimate, draws, weight, stride, padding):
+    from .transport.activation import SMALLEST_VAR
+
+    dtype = widest((*doutput, *estimate, draws, weight))
+    dmean, along, std, ddraws, dweights = sampling(doutput, estimate, draws, weight, stride, padding)
+    dvar = along / (2 * np.maximum(std, SMALLEST_VAR**0.5))
+    dweight = sum_bands(dweights.astype(np.float64, copy=False), weight.shape, dtype)
+    destimate = moments_pair(dmean, dvar, estimate.mean.shape, dtype)
+    return destimate, ddraws.reshape(draws.shape).astype(dtype, copy=False), dweight

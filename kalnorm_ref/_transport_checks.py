@@ -70,13 +70,16 @@ def linear_backward(doutput, estimate, weight, bias=None):
     return _backward(linear, doutput, (estimate, weight, bias), shape)
 
 
-def conv2d(estimate, weight, stride, padding, input_size):
-    estimate, weight = moments_pair("estimate", estimate), array("weight", weight)
-    c_in = estimate.mean.shape[-1]
+def _kernel(weight, c_in):
     if weight.ndim != 4 or weight.shape[2] != c_in:
         raise ValueError(
             f"weight has shape {weight.shape}; expected (kh, kw, {c_in}, C_out), {c_in} channels in the estimate"
         )
+
+
+def conv2d(estimate, weight, stride, padding, input_size):
+    estimate, weight = moments_pair("estimate", estimate), array("weight", weight)
+    _kernel(weight, estimate.mean.shape[-1])
     if np.shape(input_size) != (2,):
         raise ValueError(f"input_size is {input_size!r}; expected (H, W)")
     stride, padding = whole("stride", stride, 1), pads(padding)
@@ -153,3 +156,20 @@ def push_backward(doutput, mode, estimate, observed, gamma, beta, eps=1e-5):
     dtype, args = push(mode, estimate, observed, gamma, beta, eps)
     doutput = exact_pair("doutput", doutput, args[1].mean.shape, "the estimate")
     return np.result_type(dtype, doutput.mean, doutput.var).type, (doutput, *args)
+
+
+def sampled(estimate, draws, weight, stride, padding):
+    estimate, draws, weight = moments_pair("estimate", estimate), array("draws", draws), array("weight", weight)
+    shape = estimate.mean.shape
+    if draws.ndim != len(shape) + 2 or (*draws.shape[:-3], draws.shape[-1]) != shape or 0 in draws.shape:
+        expected = ", ".join(map(str, (*shape[:-1], "H", "W", shape[-1])))
+        raise ValueError(f"draws has shape {draws.shape}; expected ({expected}), a map for each row of the estimate")
+    _kernel(weight, shape[-1])
+    stride, padding = whole("stride", stride, 1), pads(padding)
+    output_size(draws.shape[-3:-1], weight.shape[:2], stride, padding)
+    return widest_type(estimate, draws, weight), (estimate, draws, weight, stride, padding)
+
+
+def sampled_backward(doutput, estimate, draws, weight, stride, padding):
+    shape = lambda e, d, w, *_: (*e.mean.shape[:-1], w.shape[3])  # noqa: E731
+    return _backward(sampled, doutput, (estimate, draws, weight, stride, padding), shape)

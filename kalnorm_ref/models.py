@@ -11,10 +11,13 @@ from . import _arguments
 from .layers.activation import ReLU
 from .layers.base import Identity
 from .layers.convolution import Conv2d
+from .layers.group import GroupKalmanNorm, GroupNorm, InstanceNorm, LayerNorm
 from .layers.kalman import KalmanNorm
 from .layers.linear import Flatten, Linear
 from .layers.normalization import BatchNorm, BatchRenorm
+from .layers.options import OPTIONS
 from .layers.pooling import AvgPool2d, GlobalAvgPool2d, PadChannels
+from .layers.statistics import BatchNormalizer
 from .network import Residual, Sequential
 
 # name -> (layer, fixed options)
@@ -23,11 +26,26 @@ NORMS = {
     "brn": (BatchRenorm, {}),
     "kn-learned": (KalmanNorm, {"variant": "learned"}),
     "kn-shrink": (KalmanNorm, {"variant": "learned", "transition": "zero"}),
+    "kn-released": (KalmanNorm, {"variant": "released"}),
     "kn-analytic": (KalmanNorm, {"variant": "analytic"}),
+    "kn-filter": (KalmanNorm, {"variant": "filter"}),
+    "gn": (GroupNorm, {}),
+    "ln": (LayerNorm, {}),
+    "in": (InstanceNorm, {}),
+    "gkn": (GroupKalmanNorm, {}),
     "none": (None, {}),
 }
-PLACED = {"self", "channels", "previous_channels", "statistics_batch_size", "channel_axis", "dtype", "variant"}
-OF_LEARNED, OF_ANALYTIC = {"transition", "noise"}, {"push", "shortcut"}
+GROUPS = 4  # of gn and gkn, unless told otherwise: the authors' choice
+PLACED = {"self", "channels", "previous_channels", "previous_groups", "statistics_batch_size", "channel_axis", "dtype"}
+PLACED |= {"variant", "seed"}
+GAINED = ("learned", "analytic", "released")
+LIMITED = {  # options of KalmanNorm, or of the network around it, that not every variant has
+    "covariance": ("learned",),
+    "preset": ("released",),
+    "conv_padding": ("released",),
+    "gain": GAINED,
+    "gain_kind": GAINED,
+}
 
 
 def norm_options(norm):
@@ -39,7 +57,9 @@ def norm_options(norm):
         return []
     options = set(inspect.signature(layer.__init__).parameters) - PLACED - set(fixed)
     if layer is KalmanNorm:
-        options -= OF_ANALYTIC if fixed["variant"] == "learned" else OF_LEARNED
+        variant = fixed["variant"]
+        options -= set().union(*OPTIONS.values()) - set(OPTIONS[variant])
+        options = {name for name in options | {"conv_padding"} if variant in LIMITED.get(name, (variant,))}
     return sorted(options)
 
 
@@ -50,7 +70,7 @@ def _check(in_channels, classes, seed, dtype):
         raise TypeError(f"dtype is {np.dtype(dtype)}; expected float32, float64, or complex128 with the NumPy backend")
 
 
-def norm_maker(norm, statistics_batch_size, dtype, options):
+def norm_maker(norm, statistics_batch_size, dtype, options, seed=0):
     """A function of the channels that makes the next normalizer of the chain."""
     known = norm_options(norm)
     for name in options:
@@ -58,15 +78,48 @@ def norm_maker(norm, statistics_batch_size, dtype, options):
             listed = ", ".join(known) or "none"
             raise ValueError(f"norm option {name!r} does not exist for {norm}; its options are: {listed}")
     layer, fixed = NORMS[norm]
-    chain = []
+    given = {name: value for name, value in options.items() if name != "conv_padding"}
+    shared = layer is KalmanNorm and given.get("noise") == "shared"
+    chain, lenders = [], []
 
     def make(channels):
         if layer is None:
             return Identity()
-        previous = {"previous_channels": chain[-1] if chain else None} if layer is KalmanNorm else {}
+        placed = {"dtype": dtype}
+        if issubclass(layer, BatchNormalizer):
+            placed["statistics_batch_size"] = statistics_batch_size
+        if layer is KalmanNorm:
+            placed["previous_channels"] = chain[-1] if chain else None
+        if layer in (GroupNorm, GroupKalmanNorm):
+            placed["groups"] = given.get("groups", GROUPS)
+        if layer is GroupKalmanNorm:
+            placed["previous_groups"] = placed["groups"] if chain else None
+        if fixed.get("variant") == "released":
+            placed["seed"] = [seed, len(chain)]
+        if shared:
+            placed["noise"] = lenders[0] if lenders else None
+        made = layer(channels, **fixed, **(given | placed))
+        if shared and chain:
+            lenders.append(made)
         chain.append(channels)
-        common = {"statistics_batch_size": statistics_batch_size, "dtype": dtype}
-        return layer(channels, **previous, **fixed, **common, **options)
+        return made
+
+    return make
+
+
+def _conv_maker(options, dtype, rng):
+    """A function (c_in, c_out, stride) that makes the next 3 x 3 convolution, without bias.
+
+    conv_padding "symmetric" pads a pixel on each side; "same", TensorFlow's, pads an even map none above and left and
+    one below and right where the stride is 2. preset="as_released" brings it with it.
+    """
+    padding = options.get("conv_padding", "same" if options.get("preset") == "as_released" else "symmetric")
+    if padding not in ("symmetric", "same"):
+        raise ValueError(f"conv_padding is {padding!r}; expected 'symmetric' or 'same'")
+
+    def make(c_in, c_out, stride=1):
+        pads = ((0, 1), (0, 1)) if padding == "same" and stride == 2 else 1
+        return Conv2d(c_in, c_out, 3, stride, pads, rng=rng, dtype=dtype)
 
     return make
 
@@ -86,11 +139,11 @@ def resnet(
     if (depth - 2) % 6:
         raise ValueError(f"depth is {depth}; expected 6 n + 2: 8, 14, 20, 26, 32, ...")
     _check(in_channels, classes, seed, dtype)
-    make, rng = norm_maker(norm, statistics_batch_size, dtype, norm_options), np.random.default_rng(seed)
-
-    def conv(c_in, c_out, stride=1):
-        return Conv2d(c_in, c_out, 3, stride, padding=1, rng=rng, dtype=dtype)
-
+    rng = np.random.default_rng(seed)
+    make, conv = (
+        norm_maker(norm, statistics_batch_size, dtype, norm_options, seed),
+        _conv_maker(norm_options, dtype, rng),
+    )
     layers = [conv(in_channels, 16), make(16), ReLU()]
     width = 16
     for stage in range(3):
@@ -113,10 +166,14 @@ def cnn5(norm="bn", in_channels=3, classes=10, statistics_batch_size=None, seed=
     Shapes: x (N, H, W, in_channels) -> logits (N, classes).
     """
     _check(in_channels, classes, seed, dtype)
-    make, rng = norm_maker(norm, statistics_batch_size, dtype, norm_options), np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
+    make, conv = (
+        norm_maker(norm, statistics_batch_size, dtype, norm_options, seed),
+        _conv_maker(norm_options, dtype, rng),
+    )
     layers, before = [], in_channels
     for width, stride in zip((16, 16, 32, 32, 64), (1, 1, 2, 1, 2), strict=True):
-        layers += [Conv2d(before, width, 3, stride, padding=1, rng=rng, dtype=dtype), make(width), ReLU()]
+        layers += [conv(before, width, stride), make(width), ReLU()]
         before = width
     return Sequential(*layers, GlobalAvgPool2d(), Linear(before, classes, rng=rng, dtype=dtype))
 
@@ -143,9 +200,11 @@ def mlp(
         raise ValueError(f"hidden is {hidden!r}; expected a sequence of widths, such as (64, 64)")
     if image_size is not None and np.shape(image_size) != (2,):
         raise ValueError(f"image_size is {image_size!r}; expected (H, W)")
+    if "conv_padding" in norm_options:
+        raise ValueError("norm option 'conv_padding' is for networks with convolutions; an mlp has none")
     guess = {1: (8, 8), 3: (32, 32)}.get(in_channels, (1, 1))
     height, width = guess if image_size is None else image_size
-    make, rng = norm_maker(norm, statistics_batch_size, dtype, norm_options), np.random.default_rng(seed)
+    make, rng = norm_maker(norm, statistics_batch_size, dtype, norm_options, seed), np.random.default_rng(seed)
     layers, before = [Flatten()], in_channels * height * width
     for wide in hidden:
         _arguments.whole("hidden", wide, 1)

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from .layers.activation import ReLU
-from .layers.base import Estimate, Identity, Layer
+from .layers.base import Identity, Layer
 from .layers.kalman import KalmanNorm, plus
 from .layers.pooling import MaxPool2d
 from .transport import add, add_backward
@@ -78,7 +78,7 @@ class Sequential(Container):
 class Residual(Container):
     """y = main(x) + shortcut(x), with paths "main." and "shortcut.".
 
-    Estimates: where they are transported (analytic), both branches transform them and the join adds them; a Kalman
+    Estimates: where they are transformed (analytic, released), both branches do it and the join adds them; a Kalman
     normalizer at the head of the main branch has seen x itself, so the shortcut takes its posterior (or, as an option
     of that layer, the incoming prior). Where they are handed on (learned), the join keeps the main branch's.
     """
@@ -96,9 +96,9 @@ class Residual(Container):
             y, main = layer.carry(y, main, training)
         skip, side = self.children["shortcut"].carry(x, kept, training)
         self._joined = None
-        if main is not None and side is not None and main.transported:
+        if main is not None and side is not None and main.travel != "held":
             self._joined = main.moments, side.moments
-            main = Estimate(add(*self._joined), True)
+            main = main._replace(moments=add(*self._joined))
         return y + skip, main
 
     def carry_backward(self, dy, dmoments):

@@ -13,11 +13,11 @@ import pytest
 
 import kalnorm_ref as kr
 from kalnorm_ref import backend, cli
-from kalnorm_ref.experiments import bench, checkpoint, plots, settings
+from kalnorm_ref.experiments import bench, checkpoint, plots, settings, train
 from kalnorm_ref.experiments.compare import to_json
 
 SMALL = ["--model", "mlp", "--epochs", "2", "--train-images", "320", "--statistics-batch-size", "8"]
-METHODS = "bn, brn, kn-learned, kn-shrink, kn-analytic, none"
+METHODS = ", ".join(kr.models.NORMS)
 
 
 def program(*arguments, folder):
@@ -90,7 +90,7 @@ def test_version_names_backend_instructions_and_threads(capsys):
     assert len(instructions.split()) == 2 and threads == f"{backend.get_num_threads()} threads"
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["train"], ["bench"], ["data"], ["data", "fetch"]])
+@pytest.mark.parametrize("command", [[], ["compare"], ["train"], ["evaluate"], ["bench"], ["data"], ["data", "fetch"]])
 def test_help_teaches_with_an_example(command, capsys):
     assert cli.main([*command, "--help"]) == 0
     assert " ".join(["\n  kalnorm-ref", *command]) in capsys.readouterr().out
@@ -163,7 +163,7 @@ def test_a_mistake_of_the_package_keeps_its_traceback(tmp_path, monkeypatch):
     def broken(run, progress):
         raise ValueError("shapes do not match")
 
-    monkeypatch.setattr(cli.train, "proceed", broken)
+    monkeypatch.setattr(train, "proceed", broken)
     with pytest.raises(ValueError, match=r"^shapes do not match\Z"):
         cli.main(["train", "--out", str(tmp_path / "run"), *SMALL])
 
@@ -177,9 +177,7 @@ def test_data_check_counts(capsys):
 
 def test_data_fetch_passes_on_where_and_prints_the_path(tmp_path, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(
-        cli.data, "fetch", lambda *given, **named: asked.append((given, named)) or tmp_path / "a.tar.gz"
-    )
+    monkeypatch.setattr(kr.data, "fetch", lambda *given, **named: asked.append((given, named)) or tmp_path / "a.tar.gz")
     assert cli.main(["data", "fetch", "cifar10", "--dir", str(tmp_path), "--quiet"]) == 0
     assert asked == [(("cifar10", str(tmp_path)), {"progress": False})]
     assert capsys.readouterr().out == f"{tmp_path / 'a.tar.gz'}\n"
@@ -218,6 +216,12 @@ def test_labels_of_a_picture_never_overlap_nor_leave_it(count):
     assert all(box.x0 >= 0 and box.x1 <= 1600 and box.y0 >= 0 and box.y1 <= 900 for box in boxes)
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
     assert ticks_of(figure) == ["2", "5", "10", "20", "50", "100"]
+
+
+@pytest.mark.parametrize("mode", ["running averages", "batch statistics", "population statistics"])
+def test_a_picture_names_what_inference_took(mode):
+    figure = plots.figure_of(settings.make(inference=mode.split()[0]), {"bn": np.array([[70.0, 65.0]])})
+    assert f"; {mode} at inference; gradient batch 32; one seed" in figure.texts[1].get_text()
 
 
 def ticks_of(figure):

@@ -3,13 +3,14 @@ steps, at every stride and padding."""
 
 import re
 
-import loops
 import numpy as np
 import pytest
 import tolerances
 
 import kalnorm_ref as kr
 from kalnorm_ref import gradcheck, transport
+from kalnorm_ref.gradproof.loops import images as image_loops
+from kalnorm_ref.gradproof.loops import transport as loops
 from kalnorm_ref.layers import Estimate
 from kalnorm_ref.layers.convolution import conv2d_backward, conv2d_forward
 
@@ -52,8 +53,8 @@ each_geometry = pytest.mark.parametrize("label", GEOMETRIES)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 def test_pair_agrees_with_loops(label, bias, backend):
     case = Case(label, bias)
-    assert gradcheck.max_error(case.y, loops.image_conv2d(*case.arguments)) <= tolerances.LOOPS
-    expected = loops.image_conv2d_backward(case.dy, *case.arguments)
+    assert gradcheck.max_error(case.y, image_loops.conv2d(*case.arguments)) <= tolerances.LOOPS
+    expected = image_loops.conv2d_backward(case.dy, *case.arguments)
     assert gradcheck.max_error(conv2d_backward(case.dy, case.cache), expected) <= tolerances.LOOPS
 
 
@@ -68,7 +69,7 @@ def test_gradient(label, method, backend):
 
 def test_flipped_kernel_is_rejected():
     case = Case("stride 1, padding 1")
-    wrong = loops.image_conv2d_backward(case.dy, *case.arguments, mistake="flipped")
+    wrong = image_loops.conv2d_backward(case.dy, *case.arguments, mistake="flipped")
     with pytest.raises(AssertionError, match=r"^gradient of argument 0 is off by .*; tolerance 1e-12$"):
         gradcheck.check(conv2d_forward, case.arguments, (case.dy, None), wrong, tolerances.COMPLEX_STEP)
 
@@ -226,7 +227,7 @@ MOMENTS = kr.Moments(np.array([[3.0, -1.0, 0.5], [0.2, 5.0, 1.0]]), np.array([[4
 AFTER = {  # of 15 positions; a block of 4; 6 positions side by side; keep 0.8
     "global": (*POOLS["global"], (MOMENTS.mean, MOMENTS.var / 15)),
     "average": (*POOLS["average"], (MOMENTS.mean, MOMENTS.var / 4)),
-    "maximum": (*POOLS["maximum"], (MOMENTS.mean + loops.C_4 * np.sqrt(MOMENTS.var), loops.MAX_OF_4[1] * MOMENTS.var)),
+    "maximum": (*POOLS["maximum"], loops.max_pool(MOMENTS, 2)),
     "channels": (*POOLS["channels"], tuple(np.pad(s, ((0, 0), (2, 1))) for s in MOMENTS)),
     "flat": (*POOLS["flat"], tuple(np.concatenate([s] * 6, axis=1) for s in MOMENTS)),
     "dropout": (kr.Dropout(0.8, 1), (2, C), (MOMENTS.mean, (MOMENTS.var + 0.2 * MOMENTS.mean**2) / 0.8)),

@@ -21,7 +21,7 @@ from kalnorm_ref.experiments.compare import compare
 
 SMALL = settings.make(model="mlp", epochs=2, train_images=320, norm="kn-learned", statistics_batch_size=8)
 TIMES = ("seconds", "images_per_second")
-METHODS = "bn, brn, kn-learned, kn-shrink, kn-analytic, none"
+METHODS = ", ".join(kr.models.NORMS)
 
 
 def exactly(message):
@@ -91,6 +91,7 @@ def test_a_method_carries_its_options():
         ({"brn_ramp": (9, 5)}, "brn_ramp is (9, 5); expected three steps: start, end of r_max, end of d_max"),
         ({"train_images": 31}, "train_images is 31; expected at least one gradient batch, 32"),
         ({"dtype": "float16"}, "dtype is 'float16'; expected one of float32, float64"),
+        ({"inference": "moving"}, "inference is 'moving'; expected one of running, batch, population"),
         ({"augment": "yes"}, "augment is 'yes'; expected True or False"),
     ],
 )
@@ -198,7 +199,9 @@ def test_the_comparison_of_bits_sees_a_state_that_was_not_restored(tmp_path, par
         same_bits(states(tmp_path), whole)
 
 
-@pytest.mark.parametrize(("name", "value"), [("epochs", 3), ("norm", "bn"), ("seed", 1), ("brn_ramp", (1, 2, 3))])
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", 3), ("norm", "bn"), ("seed", 1), ("brn_ramp", (1, 2, 3)), ("inference", "batch")]
+)
 def test_resuming_with_other_settings_is_refused(tmp_path, name, value):
     train.train(SMALL, tmp_path, progress=False)
     before = states(tmp_path)

@@ -7,13 +7,13 @@ derivations.MISTAKES can plant must be rejected by the same check that the right
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import derivations
 import numpy as np
 import pytest
 import tolerances
 
 import kalnorm_ref as kr
 from kalnorm_ref import batch_norm, batch_renorm, gradcheck, kalman_norm
+from kalnorm_ref.gradproof.loops import normalizers as derivations
 
 EPS = 1e-3
 C, M, G = 3, 5, 2  # channels, samples, statistics batches

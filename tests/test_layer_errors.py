@@ -194,7 +194,7 @@ def test_a_head_without_a_prior_leaves_its_posterior_to_the_shortcut():
     posterior = kr.observe(X.reshape(1, -1, 3))
     rectified = transport.relu(kr.Moments(np.zeros((1, 3)), posterior.var / (posterior.var + 1e-5)))
     np.testing.assert_allclose(estimate.moments.mean, posterior.mean + rectified.mean, rtol=1e-12)
-    assert isinstance(estimate, Estimate) and estimate.transported
+    assert isinstance(estimate, Estimate) and estimate.travel == "closed"
 
 
 def test_an_extreme_logit_is_a_gain_of_0_or_1_without_a_warning():

@@ -4,13 +4,13 @@ batches, state that resumes to the same bits."""
 import copy
 import re
 
-import derivations
 import numpy as np
 import pytest
 import tolerances
 
 import kalnorm_ref as kr
 from kalnorm_ref import gradcheck
+from kalnorm_ref.gradproof.loops import normalizers as derivations
 
 rng = np.random.default_rng(57)
 C, EPS = 3, 1e-3
@@ -57,13 +57,13 @@ def input_of(name):
     return images()[:, 0, 0] if "Linear" in name else images()
 
 
-def as_function(layer, training=True, run=None):
+def as_function(layer, training=True, run=None, dtype=np.complex128):
     """The layer's forward as a pure function of x (and of what else `run` takes), then its parameters."""
     run = run or (lambda layer, x: layer.forward(x, training))
     count = run.__code__.co_argcount - 1
 
     def function(*arguments):
-        fresh = copy.deepcopy(layer).astype(np.complex128)
+        fresh = copy.deepcopy(layer).astype(dtype)
         for name, value in zip(layer.params, arguments[count:], strict=True):
             fresh.params[name][...] = value
         return run(fresh, *arguments[:count])

@@ -1,75 +1,22 @@
-"""Holds whole networks to the complex step, and the estimates they carry to the claims made for them: what joins, what
-is forgotten, what no rescaling changes."""
+"""Holds whole networks to the complex step, and the estimates they carry to the claims made for them: what joins
+where a shortcut ends, and what the layers on the way do to them."""
 
 import copy
 import re
 
-import derivations
 import numpy as np
 import pytest
 import tolerances
-from test_layers import as_function, images, scattered
+from test_layers import images, scattered
 
 import kalnorm_ref as kr
 from kalnorm_ref import gradcheck, transport
+from kalnorm_ref.gradproof.loops import normalizers as derivations
 from kalnorm_ref.layers import Estimate
 
 rng = np.random.default_rng(71)
 C, PREVIOUS = 3, 2
 F64 = {"dtype": np.float64}
-
-KALMAN = {
-    "full": {"transition": "full"},
-    "full, gain per channel": {"gain_kind": "learned_per_channel", "statistics_batch_size": 2},
-    "diagonal, constant gain": {"transition": "diagonal", "gain_kind": "constant", "gain": 0.3},
-    "belief": {"variant": "analytic", "gain": 0.4, "statistics_batch_size": 3},
-    "observed": {"variant": "analytic", "push": "observed", "gain": 0.4, "gain_kind": "learned"},
-    "observed, prior kept": {"variant": "analytic", "push": "observed", "shortcut": "prior", "gain": 0.6},
-    "released": {"variant": "analytic", "push": "released", "gain_kind": "learned_per_channel", "gain": 0.8},
-    "belief, prior kept": {"variant": "analytic", "shortcut": "prior", "gain": 0.2, "statistics_batch_size": 2},
-}
-
-
-@pytest.mark.parametrize("name", KALMAN)
-def test_gradient_of_a_kalman_layer_in_a_chain(name, backend):
-    """To x, to the moments that arrive and to every parameter, from y and from both estimates that leave."""
-    options = KALMAN[name]
-    analytic, x = "variant" in options, images()
-    groups = len(x) // options.get("statistics_batch_size", len(x))
-    previous = PREVIOUS if not analytic and options.get("transition") != "diagonal" else C
-    layer = scattered(kr.KalmanNorm(C, previous, eps=0.1, **options, **F64))
-    arrives = kr.Moments(rng.normal(3, 2, (groups, previous)), rng.uniform(2, 9, (groups, previous)))
-
-    def run(layer, x, moments):
-        y, pushed, kept = layer.fork(x, Estimate(moments, analytic), training=True)
-        return y, pushed.moments, kept and kept.moments
-
-    function = as_function(copy.deepcopy(layer), run=run)
-    y, pushed, kept = run(layer, x, arrives)
-    up = [
-        None if pair is None else kr.Moments(*(rng.standard_normal(s.shape) for s in pair)) for pair in (pushed, kept)
-    ]
-    dy = rng.standard_normal(y.shape)
-    gradients = (*layer.fork_backward(dy, *up), *(layer.grads[key] for key in layer.params))
-    assert (kept is None) == (not analytic)
-    arguments = (x, arrives, *layer.params.values())
-    gradcheck.check(function, arguments, (dy, *up), gradients, tolerances.COMPLEX_STEP)
-
-
-def test_constant_gain_1_is_batch_norm(backend):
-    x, dy = images(), rng.standard_normal((6, 2, 2, C))
-    plain = scattered(kr.BatchNorm(C, statistics_batch_size=3, **F64))
-    kalman = kr.KalmanNorm(C, PREVIOUS, gain=1, gain_kind="constant", statistics_batch_size=3, **F64)
-    for key in ("gamma", "beta"):
-        kalman.params[key][...] = plain.params[key]
-    prior = Estimate(kr.Moments(np.full((2, PREVIOUS), 30.0), np.full((2, PREVIOUS), 9.0)), False)
-    y, _ = kalman.carry(x, prior, training=True)
-    assert gradcheck.max_error(y, plain.forward(x, training=True)) <= tolerances.LOOPS
-    dx, _ = kalman.carry_backward(dy, None)
-    assert gradcheck.max_error(dx, plain.backward(dy)) <= tolerances.LOOPS
-    for key, value in {**plain.grads, **plain.running}.items():
-        assert gradcheck.max_error({**kalman.grads, **kalman.running}[key], value) <= tolerances.LOOPS
-
 
 # ---- whole networks ----------------------------------------------------------------------------------------------
 
@@ -87,13 +34,28 @@ NORMS = {
     "kn-analytic, observed, prior kept": {"push": "observed", "shortcut": "prior", "gain": 0.4},
     "kn-analytic, released": {"push": "released", "gain_kind": "learned_per_channel"},
     "kn-analytic, released, prior kept": {"push": "released", "shortcut": "prior", "gain": 0.7},
+    "kn-analytic, pseudo-count": {"gain_kind": "pseudo_count", "gain": 0.4},
+    "kn-learned, pseudo-count": {"gain_kind": "pseudo_count"},
+    "kn-learned, noise per channel": {"noise_form": "diagonal", "gain": 0.6},
+    "kn-learned, shared noise": {"noise": "shared", "gain": 0.4},
+    "kn-learned, full covariance": {"covariance": "full", "gain": 0.4},
+    "kn-learned, full covariance, any noise": {"covariance": "full", "noise_form": "cholesky", "gain": 0.2},
+    "kn-learned, full covariance, shared noise": {"covariance": "full", "noise": "shared", "gain_kind": "pseudo_count"},
+    "kn-shrink, full covariance": {"covariance": "full", "noise_form": "diagonal"},
+    "kn-filter": {},
+    "kn-filter, shared noise": {"noise": "shared"},
+    "kn-released": {"gain": 0.3},
+    "kn-released, as released": {"preset": "as_released", "gain": 0.3},
+    "kn-released, trained": {"shortcut": "prior", "gain_kind": "learned_per_channel"},
+    "gn": {"groups": 1},
+    "gkn": {"groups": 1},
 }
 X, LABELS = np.random.default_rng(1).normal(3.0, 2.0, (6, 8, 8, 2)), np.array([0, 1, 2, 2, 1, 0])
 
 
 def everything(norm, **options):
     """A small network with every kind of layer, both kinds of residual unit and a bias where one is rare."""
-    make = kr.models.norm_maker(norm, 3, np.float64, options if norm == "none" else {"eps": 1e-2, **options})
+    make = kr.models.norm_maker(norm, 3, np.float64, options if norm == "none" else {"eps": 1e-2, **options}, seed=8)
     draw = np.random.default_rng(2)
     conv = lambda *a, **k: kr.Conv2d(*a, **k, rng=draw, dtype=np.float64)  # noqa: E731
     start = conv(2, 4, 3, padding=1), make(4), kr.ReLU()
@@ -140,26 +102,59 @@ def wrong_conv(self, dmoments, moments):
     return transport.conv2d_backward(dmoments, *arguments)[0]
 
 
-@pytest.mark.parametrize(
-    ("layer", "method", "mistake", "first_wrong"),
-    [
-        (kr.Conv2d, "transport_backward", wrong_conv, "3.main.0.weight"),
-        (kr.ReLU, "transport_backward", lambda self, dmoments, moments: dmoments, "1.gamma"),
-        (kr.MaxPool2d, "transport_backward", lambda self, dmoments, moments: dmoments, "1.gamma"),
-        (kr.KalmanNorm, "_prior_backward", lambda self, dprior, dgain, arrived: None, "1.gamma"),
-    ],
-    ids=["weight path dropped", "relu ignored", "max pool ignored", "prior ignored"],
-)
-def test_planted_mistake_is_found(layer, method, mistake, first_wrong, monkeypatch):
-    net = network("kn-analytic, observed")
+def wrong_sample(self, dmoments, moments, sampler):
+    arguments = moments, self._draws, self.params["weight"], self.stride, self.padding
+    return transport.sampled_backward(dmoments, *arguments)[0]
+
+
+def prior_ignored(self, *arguments, right=kr.KalmanNorm.normalize_backward):
+    dx, _, grads = right(self, *arguments)
+    return dx, None, grads
+
+
+def not_lent(self, grads):
+    return {name: gradient for name, gradient in grads.items() if self.law.lender is None or name != "log_noise"}
+
+
+def own_batch(self, dmoments, moments, sampler):
+    return transport.pad_channels_backward(dmoments, moments, self.before, self.after)
+
+
+MISTAKES = {
+    "weight path dropped": ("kn-analytic, observed", kr.Conv2d, "transport_backward", wrong_conv, "3.main.0.weight"),
+    "relu ignored": ("kn-analytic, observed", kr.ReLU, "transport_backward", lambda self, d, moments: d, "1.gamma"),
+    "max pool ignored": (
+        "kn-analytic, observed",
+        *(kr.MaxPool2d, "transport_backward", lambda self, d, moments: d, "1.gamma"),
+    ),
+    "prior ignored": ("kn-analytic, observed", kr.KalmanNorm, "normalize_backward", prior_ignored, "1.gamma"),
+    "prior of a held estimate ignored": (
+        "kn-learned, full covariance",
+        *(kr.KalmanNorm, "normalize_backward", prior_ignored, "3.main.1.transition"),
+    ),
+    "shared noise not lent": ("kn-learned, shared noise", kr.KalmanNorm, "_own", not_lent, "3.main.1.log_noise"),
+    "sampled weight path dropped": ("kn-released", kr.Conv2d, "sample_backward", wrong_sample, "3.main.0.weight"),
+    "padding of its own batch": (
+        "kn-released, as released",
+        *(kr.PadChannels, "sample_backward", own_batch, "3.main.3.weight"),
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_planted_mistake_is_found(mistake, monkeypatch):
+    name, layer, method, wrong, first_wrong = MISTAKES[mistake]
+    net = network(name)
     with kr.use_backend("numpy"):
         assert max(gradcheck.check_network(net, X, LABELS, floor=FLOOR).values()) <= tolerances.NETWORK
-        monkeypatch.setattr(layer, method, mistake)
+        monkeypatch.setattr(layer, method, wrong)
         errors = gradcheck.check_network(net, X, LABELS, floor=FLOOR)
-    wrong = [path for path, error in errors.items() if error > tolerances.NETWORK]
-    assert first_wrong in wrong
-    if mistake is wrong_conv:  # every convolution between two normalizers, and nothing else
-        assert wrong == [path for path, p in net.params.items() if p.ndim == 4 or path == "4.main.3.bias"][1:]
+    found = [path for path, error in errors.items() if error > tolerances.NETWORK]
+    assert first_wrong in found
+    if wrong is wrong_conv:  # every convolution between two normalizers, and nothing else
+        assert found == [path for path, p in net.params.items() if p.ndim == 4 or path == "4.main.3.bias"][1:]
+    if wrong is not_lent:
+        assert found == [first_wrong]
 
 
 # ---- what is carried ---------------------------------------------------------------------------------------------
@@ -174,11 +169,11 @@ def test_relu_and_max_pool_swap_unseen():
     np.testing.assert_array_equal(net.forward(x, training=True), pool.forward(relu.forward(x)))
     np.testing.assert_array_equal(net.backward(dy), relu.backward(pool.backward(dy)))
     pair = kr.Moments(rng.normal(size=(1, 2)), np.ones((1, 2)))
-    carried = net.carry(x, Estimate(pair, True))[1].moments
+    carried = net.carry(x, Estimate(pair, "closed"))[1].moments
     expected = transport.relu(transport.max_pool(pair, 2))
     assert gradcheck.max_error(carried, expected) <= tolerances.IDENTITY
     assert [type(layer) for layer in net.layers] == [kr.ReLU, kr.MaxPool2d]
-    carried = kr.Residual(net, kr.AvgPool2d(2)).carry(x, Estimate(pair, True))[1].moments
+    carried = kr.Residual(net, kr.AvgPool2d(2)).carry(x, Estimate(pair, "closed"))[1].moments
     assert gradcheck.max_error(carried, transport.add(expected, transport.avg_pool(pair, 2))) <= tolerances.IDENTITY
 
 
@@ -188,7 +183,7 @@ def test_join_of_a_residual_unit(shortcut, backend):
     head = scattered(kr.KalmanNorm(C, C, "analytic", 0.3, shortcut=shortcut, **F64))
     linear = kr.Linear(C, C, **F64)
     x, prior = images(5, 1, 1)[:, 0, 0], kr.Moments(np.full((1, C), 6.0), np.full((1, C), 4.0))
-    y, joined = kr.Residual(kr.Sequential(head, kr.ReLU(), linear)).carry(x, Estimate(prior, True), training=True)
+    y, joined = kr.Residual(kr.Sequential(head, kr.ReLU(), linear)).carry(x, Estimate(prior, "closed"), training=True)
     posterior = kr.Moments(*derivations.fuse(prior, derivations.observe(x[None]), 0.3))
     pushed = transport.push("belief", posterior, None, head.params["gamma"], head.params["beta"], head.eps)
     main = transport.linear(transport.relu(pushed), *linear.params.values())
@@ -205,52 +200,12 @@ def test_join_of_learned_estimates_keeps_the_main_branch(leading, backend):
     prior = kr.Moments(rng.normal(6, 1, (3, PREVIOUS)), rng.uniform(2, 4, (3, PREVIOUS)))
     unit = kr.Residual(kr.Sequential(*([] if leading else [kr.Identity()]), norm, kr.ReLU()))
     x = images()
-    _, carried = unit.carry(x, Estimate(prior, False), training=True)
+    _, carried = unit.carry(x, Estimate(prior), training=True)
     transported = derivations.predict(prior, norm.params["transition"], np.exp(norm.params["log_noise"]))
     mean, var = derivations.fuse(transported, derivations.observe(x.reshape(3, -1, C)), 0.3)
-    assert gradcheck.max_error(tuple(carried.moments), (mean, var)) <= tolerances.LOOPS and not carried.transported
+    assert gradcheck.max_error(tuple(carried.moments), (mean, var)) <= tolerances.LOOPS and carried.travel == "held"
     running = 0.2 * mean.mean(axis=0), 0.8 + 0.2 * var.mean(axis=0)  # of what it normalizes with, fused
     assert gradcheck.max_error(tuple(norm.running.values()), running) <= tolerances.LOOPS
-
-
-def chain(push):
-    """Three normalizers with convolutions between them, and no residual stream."""
-    draw, layers = np.random.default_rng(3), []
-    for before, after in ((2, 4), (4, 4), (4, 5)):
-        norm = kr.KalmanNorm(after, before if layers else None, "analytic", 0.4, eps=1e-12, push=push, **F64)
-        layers += [kr.ReLU()] if layers else []
-        layers += [kr.Conv2d(before, after, 3, padding=1, rng=draw, **F64), scattered(norm, seed=len(layers))]
-    return kr.Sequential(*layers)
-
-
-@pytest.mark.parametrize(("push", "forgets"), [("belief", True), ("observed", False), ("released", False)])
-def test_a_belief_forgets_the_data(push, forgets):
-    """Without residual streams the next prior is a function of gamma, beta and the weights (C.4)."""
-    before_last = kr.Sequential(*chain(push).layers[:-1])
-    first, second = (before_last.carry(x, None, training=True)[1].moments for x in (X, 9 * X**2 - 4))
-    error = gradcheck.max_error(first, second)
-    assert error <= tolerances.FORGOTTEN if forgets else error > 1e-3
-
-
-@pytest.mark.parametrize(("push", "invariant"), [("belief", True), ("observed", True), ("released", False)])
-def test_scale_of_the_weights(push, invariant):
-    net, scaled = chain(push), chain(push)
-    scaled.params["3.weight"][...] *= 7
-    y, z = (n.forward(X, training=True) for n in (net, scaled))
-    assert (y.std(axis=(0, 1, 2)) > 0.05).all()  # no dead channel, which nothing would change
-    error = gradcheck.max_error(z, y)
-    assert error <= tolerances.SCALED_WEIGHTS if invariant else error > 0.1
-
-
-def test_shrink_knows_no_other_layer(backend):
-    layer, x = kr.KalmanNorm(C, PREVIOUS, transition="zero", gain=0.2, **F64), images()
-    outputs = []
-    for mean in (0.0, 1e6):
-        arrives = kr.Moments(np.full((1, PREVIOUS), mean), np.full((1, PREVIOUS), mean + 1))
-        outputs.append(copy.deepcopy(layer).carry(x, Estimate(arrives, False), training=True)[0])
-    outputs.append(copy.deepcopy(layer).forward(x, training=True))
-    np.testing.assert_array_equal(outputs[0], outputs[1])
-    np.testing.assert_array_equal(outputs[0], outputs[2])
 
 
 # ---- containers --------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import inspect
 
-import derivations
 import numpy as np
 import pytest
 import tolerances
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 import kalnorm_ref as kr
 from kalnorm_ref import gradcheck
+from kalnorm_ref.gradproof.loops import normalizers as derivations
 
 C, M, G = 3, 6, 2
 rng = np.random.default_rng(11)

@@ -4,7 +4,6 @@ The gradient cases cover every pair and every array argument; for each pair, eac
 is rejected by the check that the right gradient passes.
 """
 
-import loops
 import mpmath
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import tolerances
 
 import kalnorm_ref as kr
 from kalnorm_ref import gradcheck, transport
+from kalnorm_ref.gradproof.loops import transport as loops
 from kalnorm_ref.transport.pooling import largest_of
 
 rng = np.random.default_rng(31)
@@ -66,6 +66,8 @@ CASES = dict(
         ("add: one for all batches", (estimate(C), estimate(2, G, C))),
         ("add: axis of length 1", (estimate(G, C), estimate(1, C))),
         ("pad_channels: uneven", (estimate(G, C), 2, 1)),
+        ("pad_concatenated: uneven", (estimate(G, C), 2, 1)),
+        ("sampled: batches", (estimate(G, C), rng.standard_normal((G, 4, 3, C)), weight(2, 3, C, OUT), 2, ASYMMETRIC)),
         *(
             (f"push: {mode}, {name}", (mode, estimate(*lead, C), observed and estimate(*lead, C), gamma, beta, 0.1))
             for mode in ("belief", "observed", "released")
@@ -267,7 +269,7 @@ def test_linear_of_exact_mixtures():
         (1, 0, 1),
         (2, 1 / np.sqrt(np.pi), 1 - 1 / np.pi),
         (3, 1.5 / np.sqrt(np.pi), (4 * np.pi - 9 + 2 * np.sqrt(3)) / (4 * np.pi)),
-        (4, *loops.MAX_OF_4),
+        (4, *loops.largest_of_4()),
     ],
 )
 def test_largest_of_k(k, mean, var):

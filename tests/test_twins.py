@@ -5,11 +5,12 @@ import inspect
 import numpy as np
 import pytest
 import tolerances
-from twin_cases import SHAPES, TWINNED, Values, backwards, cases, core, forwards, run, same_kind
+from twin_cases import SHAPES, TWINNED, Values, backwards, cases, core, forwards, groupings, run, same_kind
 
 import kalnorm_ref as kr
 from kalnorm_ref import backend
 from kalnorm_ref.gradcheck import leaves, max_error
+from kalnorm_ref.group_norm import by_channel, by_group
 
 
 def test_every_twinned_function_has_a_twin_of_the_same_signature_and_a_case_here():
@@ -47,11 +48,10 @@ def test_a_cache_of_one_backend_works_in_the_other(dtype):
             assert max(max_error(result, results[-2]) for result in results) <= limit, name
 
 
-@pytest.mark.parametrize("name", ["batch_norm_forward", "batch_renorm_forward", "kalman_norm_forward", "standardize"])
-def test_a_cache_keeps_the_callers_x(name):
-    for case, arguments in forwards(Values((6, 3), backwards, np.float32)):
-        if case == name:
-            assert run(name, arguments, "cython")[-1].x is arguments[0]
+def test_a_cache_keeps_the_callers_x():
+    v = Values((6, 3), backwards, np.float32)
+    for name, arguments in (*forwards(v), *groupings(v)):
+        assert run(name, arguments, "cython")[-1].x is arguments[0], name
 
 
 @pytest.mark.parametrize("shape", [(4500, 3), (300, 300), (2, 37, 5)])
@@ -63,23 +63,46 @@ def test_variance_is_as_exact_far_from_zero_as_near(shape):
 
 
 @pytest.mark.parametrize("offset", [0, 300, 1000])
-@pytest.mark.parametrize("method", ["BN", "BRN", "KN"])
+@pytest.mark.parametrize("method", ["BN", "BRN", "KN", "GN", "GKN"])
 def test_float32_keeps_the_error_law_at_any_offset(method, offset):
     """Every tensor, element by element, against NumPy in float64, within a budget that grows with kappa."""
     m, eps = 3000, 1e-5
     v = Values((m, 5), dtype=np.float32, offset=1.5 * offset, seed=3)
-    given = {"BN": (), "BRN": v.corrections, "KN": (kr.Moments(v.x[0], v.positive(5)), v.unit(5))}[method]
-    forward = {"BN": "batch_norm", "BRN": "batch_renorm", "KN": "kalman_norm"}[method]
+    fusion = kr.Moments(v.x[0], v.positive(5)), v.unit(5)
+    given = {"BRN": v.corrections, "KN": fusion, "GKN": fusion}.get(method, ())
     results = {}
     for which, widen in (("cython", lambda a: a), ("numpy", lambda a: a.astype(np.float64))):
         wide = [kr.Moments(*map(widen, a)) if isinstance(a, tuple) else widen(a) for a in given]
-        y, moments, cache = run(f"{forward}_forward", (widen(v.x), widen(v.gamma), widen(v.beta), *wide, eps), which)
-        arguments = (widen(v.dy), None, cache) if method == "KN" else (widen(v.dy), cache)
-        results[which] = leaves((y, moments, run(f"{forward}_backward", arguments, which)))
-    budgets = error_law(method, v, given, eps)
+        results[which] = leaves(both_ways(method, *map(widen, (v.x, v.gamma, v.beta, v.dy)), wide, eps, which))
+    budgets = error_law({"GN": "BN", "GKN": "KN"}.get(method, method), v, given, eps)
     for got, exact, budget in zip(results["cython"], results["numpy"], budgets, strict=True):
         assert got.dtype == np.float32
         assert (np.abs(got - exact) <= budget + np.spacing(np.abs(got)) / 2).all()
+
+
+FORWARD = {
+    "BN": "batch_norm",
+    "BRN": "batch_renorm",
+    "KN": "kalman_norm",
+    "GN": "group_norm",
+    "GKN": "group_kalman_norm",
+}
+
+
+def both_ways(method, x, gamma, beta, dy, given, eps, which):
+    """y, moments and all gradients. For a group form each channel is a row of three channels, of a third of the m."""
+    k, groups = (3, (len(gamma),)) if method.startswith("G") else (1, ())
+    if groups:
+        shape = 1, len(x) // k, k * len(gamma)
+        x, dy = by_channel(x[None], shape), by_channel(dy[None], shape)
+        gamma, beta = np.repeat(gamma, k), np.repeat(beta, k)
+    y, moments, cache = run(f"{FORWARD[method]}_forward", (x, gamma, beta, *given, *groups, eps), which)
+    arguments = (dy, None, cache) if method.endswith("KN") else (dy, cache)
+    dx, dgamma, dbeta, *rest = run(f"{FORWARD[method]}_backward", arguments, which)
+    if groups:
+        y, dx, moments = by_group(y, *groups)[0], by_group(dx, *groups)[0], kr.Moments(*(s[0] for s in moments))
+        dgamma, dbeta = dgamma.reshape(-1, k).sum(axis=1), dbeta.reshape(-1, k).sum(axis=1)
+    return y, moments, dx, dgamma, dbeta, *rest
 
 
 def error_law(method, v, given, eps):

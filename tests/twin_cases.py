@@ -1,6 +1,7 @@
 """What the tests of the compiled backend share: every twinned function, and arguments for each."""
 
 import importlib
+import math
 import os
 import pkgutil
 
@@ -86,6 +87,28 @@ def convolutions(v):
             yield "conv2d_forward", (v.normal(*x, mean=1.0), v.normal(*weight), bias, stride, padding)
 
 
+def groupings(v):
+    """Arguments of the group forms: rows of two channels, of all and of one, in x (N, L, 2 C)."""
+    n, length, c = math.prod(v.shape[:-2]), v.shape[-2], 2 * v.c
+    x, gamma, beta = v.normal(n, length, c, mean=3.0), v.normal(c), v.normal(c)
+    yield "group_norm_forward", (x, gamma, beta, v.c)
+    yield "group_norm_forward", (x, None, beta, 1, 0.1)
+    yield "group_kalman_norm_forward", (x, gamma, beta, v.pair(n, v.c), v.unit(v.c), v.c)
+    yield "group_kalman_norm_forward", (x, gamma, None, v.pair(1), 0.3, 1, 0.1)
+    yield "group_kalman_norm_forward", (x, gamma, beta, None, None, c)
+
+
+def samplings(v):
+    for lead, (x, weight, stride, padding) in zip(((), (1,), (2, 2)), GEOMETRY.values(), strict=False):
+        arguments = v.pair(*lead, x[3]), v.normal(*lead, *x[1:]), v.normal(*weight), stride, padding
+        yield "sampled", arguments
+        yield "sampled_backward", (v.gradient(*lead, weight[3]), *arguments)
+    for x, weight, stride, padding in GEOMETRY.values():
+        arguments = v.pair(x[0], x[3]), v.normal(*x), v.normal(*weight), stride, padding
+        yield "sampled", arguments
+        yield "sampled_backward", (v.gradient(x[0], weight[3]), *arguments)
+
+
 def fusions(v):
     whole, row, one = v.pair(*v.statistics), v.pair(v.c), v.pair(*(1 for _ in v.statistics[1:]), v.c)
     for prior, observed, gain in ((row, whole, 0.3), (whole, row, v.unit(v.c)), (one, whole, 1.0)):
@@ -107,16 +130,17 @@ def cases(v, made_by="numpy"):
     yield "observe_backward", (v.gradient(*v.statistics), v.x, v.pair(*v.statistics))
     yield "renorm_corrections", (whole, v.normal(v.c), v.positive(v.c), 1.4, 0.5)
     yield from (*fusions(v), *(transitions(v) if v.c else ()))
-    for name, arguments in (*forwards(v), *convolutions(v)):
+    yield from samplings(v)
+    for name, arguments in (*forwards(v), *convolutions(v), *(groupings(v) if v.c else ())):
         yield name, arguments
         with kr.use_backend(made_by):
-            y, *_, cache = TWINNED[name](*arguments)
-        dy = v.normal(*y.shape)
-        if name == "kalman_norm_forward":
-            yield "kalman_norm_backward", (dy, v.gradient(*v.statistics), cache)
-            yield "kalman_norm_backward", (dy, None, cache)
+            y, *moments, cache = TWINNED[name](*arguments)
+        dy, backward = v.normal(*y.shape), f"{name.removesuffix('_forward')}_backward"
+        if "kalman" in name:
+            yield backward, (dy, v.gradient(*moments[0].mean.shape), cache)
+            yield backward, (dy, None, cache)
         else:
-            yield f"{name.removesuffix('_forward')}_backward", (dy, cache)
+            yield backward, (dy, cache)
 
 
 def run(name, arguments, which):

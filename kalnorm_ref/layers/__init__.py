@@ -3,6 +3,7 @@
 from .activation import Dropout, ReLU
 from .base import Estimate, Identity, Layer
 from .convolution import Conv2d
+from .group import GroupKalmanNorm, GroupNorm, InstanceNorm, LayerNorm
 from .kalman import KalmanNorm
 from .linear import Flatten, Linear
 from .loss import cross_entropy
@@ -18,9 +19,13 @@ __all__ = [
     "Estimate",
     "Flatten",
     "GlobalAvgPool2d",
+    "GroupKalmanNorm",
+    "GroupNorm",
     "Identity",
+    "InstanceNorm",
     "KalmanNorm",
     "Layer",
+    "LayerNorm",
     "Linear",
     "MaxPool2d",
     "PadChannels",

@@ -7,23 +7,37 @@ import numpy as np
 from ..moments import Moments
 
 
+class Sampler(NamedTuple):
+    """How a sampled estimate travels (the authors' released code)."""
+
+    rng: np.random.Generator  # of the normalizer that sent it
+    channel_padding: str  # "per_batch" or "concatenated"
+
+
 class Estimate(NamedTuple):
     """What travels beside the activations from one Kalman normalizer to the next.
 
-    moments: each (G, C), a row for each statistics batch. transported: True where the layers on the way transform the
-    moments as they transform the activations (analytic), False where they hand them on as they are (learned).
+    moments: a pair of arrays with a row for each statistics batch, (G, C) each (the second (G, C, C) with full
+    covariance). travel: what the layers on the way do to them. "held": nothing (learned). "closed": transform them as
+    they transform the activations, in closed form (analytic). "sampled": by drawing, with `sampler` (released).
     """
 
     moments: Moments
-    transported: bool
+    travel: str = "held"
+    sampler: Sampler | None = None
+
+
+def drawn_type(moments):
+    """The real type in which draws for these moments are made."""
+    return moments.mean.real.dtype
 
 
 class Layer:
     """A differentiable map with parameters.
 
     params, grads: dicts of arrays with the same keys; backward overwrites grads. running: running averages, if any.
-    counters: integers that training advances, as 0-d arrays. Sub-classes define `forward` and `backward`, and, if they
-    change moments, `transport` and `transport_backward`.
+    counters: numbers that training advances, as 0-d arrays. Sub-classes define `forward` and `backward`, and, if they
+    change moments, `transport` (closed form) and `sample` (the released code's way) with their backwards.
     """
 
     def __init__(self, **params):
@@ -50,21 +64,33 @@ class Layer:
         """Gradient of transport to its moments; adds to grads what reaches the parameters this way."""
         return dmoments
 
+    def sample(self, moments, sampler):
+        """Moments behind this layer as the released code has them; the same unless a layer says otherwise."""
+        return moments
+
+    def sample_backward(self, dmoments, moments, sampler):
+        """Gradient of the last sample; adds to grads what reaches the parameters this way."""
+        return dmoments
+
     def carry(self, x, estimate, training=False):
         """forward with the estimate that travels beside x: returns y and the estimate behind this layer."""
         y = self.forward(x, training)
         self._carried = estimate
-        if estimate is not None and estimate.transported:
-            estimate = estimate._replace(moments=self.transport(estimate.moments))
-        return y, estimate
+        if estimate is None or estimate.travel == "held":
+            return y, estimate
+        closed = estimate.travel == "closed"
+        arrived, sampler = estimate.moments, estimate.sampler
+        return y, estimate._replace(moments=self.transport(arrived) if closed else self.sample(arrived, sampler))
 
     def carry_backward(self, dy, dmoments):
         """backward of carry: dx and the gradient to the incoming moments. None stands for zeros, or for no estimate."""
         dx = self.backward(dy)
         carried, self._carried = self._carried, None
-        if dmoments is not None and carried is not None and carried.transported:
-            dmoments = self.transport_backward(dmoments, carried.moments)
-        return dx, dmoments
+        if dmoments is None or carried is None or carried.travel == "held":
+            return dx, dmoments
+        if carried.travel == "closed":
+            return dx, self.transport_backward(dmoments, carried.moments)
+        return dx, self.sample_backward(dmoments, carried.moments, carried.sampler)
 
     def keep(self, y, *cache):
         """Keep for one backward what it needs, and the shape of y, which its dy must have. Returns y."""

@@ -1,81 +1,10 @@
-"""Two-dimensional convolution: the pure pair conv2d_forward, conv2d_backward, and the layer Conv2d that holds a weight.
-
-    y[n,i,j,o] = sum_{a,b,c} x[n, s i + a - top, s j + b - left, c] W[a,b,c,o] + bias[o]        zeros outside the image
-    dW[a,b,c,o] = sum_{n,i,j} x[n, s i + a - top, s j + b - left, c] dy[n,i,j,o] ;  dbias = sum dy
-    dx[n,u,v,c] = sum over all (i,j,a,b) with (u,v) = (s i + a - top, s j + b - left) of  dy[n,i,j,:] . W[a,b,c,:]
-
-As in every deep-learning library this is a cross-correlation: the kernel is not flipped.
-"""
-
-from typing import NamedTuple
+"""The layer Conv2d, which holds a weight around the pure pair of convolution.py, and how moments pass through it."""
 
 import numpy as np
 
-from .. import _arguments, _checks, transport
-from ..backend import twinned
-from .base import Layer
-
-
-class Conv2dCache(NamedTuple):
-    """What conv2d_forward leaves for its backward."""
-
-    x: np.ndarray  # (N, H, W, C_in), the caller's own array
-    weight: np.ndarray  # (kh, kw, C_in, C_out)
-    bias: np.ndarray | None  # (C_out,)
-    stride: int
-    padding: tuple  # ((top, bottom), (left, right))
-
-
-def _padded(x, padding):
-    return np.pad(x, ((0, 0), *padding, (0, 0)))
-
-
-def _windows(x, kernel, stride):
-    """A read-only view (N, H', W', C, kh, kw) of all windows of the padded x."""
-    return np.lib.stride_tricks.sliding_window_view(x, kernel, axis=(1, 2))[:, ::stride, ::stride]
-
-
-@twinned(_checks.conv2d_forward, cache=True)
-def conv2d_forward(x, weight, bias, stride, padding):
-    """Convolution with zero padding.
-
-    Equations: at the head of this file.
-    Shapes: x (N, H, W, C_in); weight (kh, kw, C_in, C_out); bias (C_out,) or None; stride >= 1; padding p, or
-        ((top, bottom), (left, right)).
-    Returns: y (N, H', W', C_out) with H' = (H + top + bottom - kh) // stride + 1, cache.
-    Raises: ValueError for mismatched shapes or a kernel larger than the padded image; TypeError for types that are not
-        floating.
-    Departs: nothing.
-    Reference: the definition of discrete cross-correlation.
-    """
-    windows = _windows(_padded(x, padding), weight.shape[:2], stride)
-    y = np.tensordot(windows, weight, axes=((4, 5, 3), (0, 1, 2)))
-    return y if bias is None else y + bias, Conv2dCache(x, weight, bias, stride, padding)
-
-
-@twinned(_checks.conv2d_backward)
-def conv2d_backward(dy, cache):
-    """Gradient of convolution.
-
-    Equations: at the head of this file.
-    Shapes: dy (N, H', W', C_out), the shape of y.
-    Returns: dx (N, H, W, C_in), dweight (kh, kw, C_in, C_out), dbias (C_out,) or None.
-    Raises: ValueError if dy does not have the shape of y.
-    Departs: nothing.
-    Reference: the chain rule through the definition.
-    """
-    x, weight, bias, s, padding = cache
-    kh, kw = weight.shape[:2]
-    (_, height, width), (_, rows, columns) = x.shape[:3], dy.shape[:3]
-    windows = _windows(_padded(x, padding), (kh, kw), s)
-    dweight = np.moveaxis(np.tensordot(windows, dy, axes=((0, 1, 2), (0, 1, 2))), 0, 2)
-    dpadded = np.zeros_like(_padded(x, padding), dtype=np.result_type(dy, weight))
-    for a in range(kh):
-        for b in range(kw):
-            dpadded[:, a : a + s * rows : s, b : b + s * columns : s] += dy @ weight[a, b].T
-    (top, _), (left, _) = padding
-    dx = dpadded[:, top : top + height, left : left + width]
-    return dx, dweight, None if bias is None else dy.sum(axis=(0, 1, 2))
+from .. import _arguments, transport
+from ..convolution import conv2d_backward, conv2d_forward
+from .base import Layer, drawn_type
 
 
 class Conv2d(Layer):
@@ -112,5 +41,17 @@ class Conv2d(Layer):
     def transport_backward(self, dmoments, moments):
         arguments = moments, self.params["weight"], self.stride, self.padding, self.input_size
         destimate, dweight = transport.conv2d_backward(dmoments, *arguments)
+        self.add_grads(weight=dweight, bias=dmoments.mean.sum(axis=0) if "bias" in self.params else None)
+        return destimate
+
+    def sample(self, moments, sampler):
+        shape = (len(moments.mean), *self.input_size, moments.mean.shape[-1])
+        self._draws = sampler.rng.standard_normal(shape, drawn_type(moments))
+        moments = transport.sampled(moments, self._draws, self.params["weight"], self.stride, self.padding)
+        return moments._replace(mean=moments.mean + self.params["bias"]) if "bias" in self.params else moments
+
+    def sample_backward(self, dmoments, moments, sampler):
+        arguments = moments, self._draws, self.params["weight"], self.stride, self.padding
+        destimate, _, dweight = transport.sampled_backward(dmoments, *arguments)
         self.add_grads(weight=dweight, bias=dmoments.mean.sum(axis=0) if "bias" in self.params else None)
         return destimate

@@ -1,31 +1,26 @@
 """The stateful Kalman normalizer: where its prior comes from, how its gain is trained, and what it sends on.
 
-    learned    prior = predict(previous estimate, A, rho): A, rho = e^w and q = sigmoid(w) are trained         (B5)
+    learned    prior = predict(previous estimate, A, R): A, R and the gain are trained                       (B3, B5)
     analytic   prior = the previous normalizer's push, transported in closed form by the layers between      (C1-C4)
+    released   prior = the previous estimate itself, transported by drawing from it                             (C5)
+    filter     for contrast: the Kalman filter of the true mean, whose gain nobody trains                       (B7)
 
-Then kalman_norm fuses, standardizes, and its estimate travels to the next normalizer; backward sends gradients back.
+Then it fuses, standardizes, and its estimate travels to the next normalizer; backward sends gradients back.
 """
 
 import numpy as np
 
 from .. import _arguments
-from ..kalman_norm import kalman_norm_backward, kalman_norm_forward
-from ..moments import Moments, observe_backward, predict, predict_backward
+from ..moments import Moments, observe, observe_backward
 from ..transport import push, push_backward
-from ..transport.push import MODES
-from .base import Estimate
-from .normalization import BatchNormalizer
+from .base import Estimate, Sampler
+from .forms import FORMS, variances
+from .gain import GAINS, Gain
+from .options import OPTIONS, choice, chosen
+from .statistics import BatchNormalizer, Seen
+from .transition import Transition
 
-VARIANTS = ("learned", "analytic")
-TRANSITIONS = ("full", "diagonal", "zero")
-GAINS = ("learned", "learned_per_channel", "constant")
 SMALL_STATISTICS_BATCH = 8
-
-
-def _choice(name, value, choices):
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}; this version has {', '.join(map(repr, choices))}")
-    return value
 
 
 class KalmanNorm(BatchNormalizer):
@@ -33,20 +28,29 @@ class KalmanNorm(BatchNormalizer):
 
     Parameters beyond BatchNorm's:
         previous_channels: channels of the previous normalizer; None for the first of a chain, which has no prior (A4).
-        variant: "learned" (the paper) or "analytic" (closed form, this project's own).
+        variant: "learned" (the paper), "analytic" (closed form, this project's own), "released" (the authors' code) or
+            "filter" (the Kalman filter of the mean, for contrast).
         gain: initial gain in (0, 1), in [0, 1] if constant; None: 0.1 at statistics batches of 8 or fewer images,
-            else 0.95 (A5).
-        gain_kind: "learned" (sigmoid of one logit), "learned_per_channel" or "constant"; None: learned for the variant
-            "learned", constant for "analytic".
-        transition: "full" (C, C'; the default), "diagonal" (C,) or "zero": frozen at 0, so that the prior N(0, rho)
-            knows no other layer (the control A12). Only for "learned".
+            else 0.95 (A5). The filter computes its own.
+        covariance: "diagonal", or "full" for the variant "learned".
+        gain_kind: "learned" (sigmoid of one logit), "learned_per_channel", "pseudo_count" (A3) or "constant"; None:
+            learned for the variant "learned", else constant. With full covariance one gain for all channels.
+        transition: "full" (C, C'; the default), "diagonal" (C,) or "zero": frozen at 0, so that the prior N(0, R)
+            knows no other layer (the control A12). For "learned"; without "zero" for "filter".
         noise: initial variance rho; None: 0.1 for a transition that starts as the identity, 1 - 1/C' for one that
-            starts as 1/C', 1 for zero (A5, and a prior variance of about 1 in each case). Only for "learned".
-        push: "belief" (the default), "observed" or "released" (C4). shortcut: what the shortcut of a residual block
-            gets, the "posterior" (the default) or the incoming "prior" if there is one. Only for "analytic".
+            starts as 1/C' (0.1 with full covariance), 1 for zero (A5); or a KalmanNorm whose noise this one shares.
+            noise_form: "scalar", "diagonal" or, with full covariance, "cholesky". For "learned" and "filter".
+        push: "belief" (the default), "observed" or "released" (C4), for "analytic".
+        shortcut: what the shortcut of a residual block gets, the "posterior" (the default) or the incoming "prior" if
+            there is one. For "analytic" and "released".
+        channel_padding: "per_batch" or, as the released code has it, "concatenated"; running_from: running averages of
+            "all" statistics batches or of the "first"; guard: no prior in a forward where the mean over channels and
+            batches of prior variance / batch variance is not below it, None for no guard; seed: of the draws, an
+            integer or several; preset: "as_released" sets all of these, and shortcut="prior", guard=100, as the
+            published code has them. For "released"; see docs/paper_and_code.md.
     Equations: see kalman_norm; M <- decay M + (1 - decay) mu, V likewise, averaged over the statistics batches (A9).
-    Departs: the paper's covariance is full; this keeps its diagonal (covariance="diagonal"). The paper does not say
-        how A, rho and q start.
+    Departs: the paper's covariance is full; the default here keeps its diagonal. The paper does not say how A, R and
+        q start.
     Reference: Wang et al. 2018, arXiv 1802.03133, Algorithm 1; docs/equations.md, sections B and C.
     """
 
@@ -66,142 +70,183 @@ class KalmanNorm(BatchNormalizer):
         gain_kind=None,
         transition=None,
         noise=None,
+        noise_form=None,
         push=None,
         shortcut=None,
+        channel_padding=None,
+        running_from=None,
+        guard=None,
+        seed=None,
+        preset=None,
         *,
         dtype=np.float64,
     ):
         super().__init__(channels, eps, decay, statistics_batch_size, inference, channel_axis, dtype)
-        self.variant = _choice("variant", variant, VARIANTS)
-        self.covariance = _choice("covariance", covariance, ("diagonal",))
-        learned, analytic = {"transition": transition, "noise": noise}, {"push": push, "shortcut": shortcut}
-        for name, value in (analytic if variant == "learned" else learned).items():
-            if value is not None:
-                raise ValueError(f"{name} is {value!r}; expected none, since the variant {variant!r} has no {name}")
-        self.transition = _choice("transition", "full" if transition is None else transition, TRANSITIONS)
-        self.push = _choice("push", "belief" if push is None else push, MODES)
-        self.shortcut = _choice("shortcut", "posterior" if shortcut is None else shortcut, ("posterior", "prior"))
         self.unbiased_running_var = unbiased_running_var
-        default = "learned" if variant == "learned" else "constant"
-        self.gain_kind = _choice("gain_kind", default if gain_kind is None else gain_kind, GAINS)
-        if gain is None:
-            small = statistics_batch_size is not None and statistics_batch_size <= SMALL_STATISTICS_BATCH
-            gain = 0.1 if small else 0.95
-        self.initial_gain = _arguments.number("gain", gain, 0, 1, "a value in [0, 1]")
+        self.variant = choice("variant", variant, tuple(OPTIONS))
+        self.covariance = choice(
+            "covariance", covariance, ("diagonal", "full") if variant == "learned" else ("diagonal",)
+        )
+        self.form = FORMS["filter" if variant == "filter" else covariance]
+        given = {"transition": transition, "noise": noise, "noise_form": noise_form, "push": push, "shortcut": shortcut}
+        given |= {"channel_padding": channel_padding, "running_from": running_from, "guard": guard, "seed": seed}
+        self.options = chosen(self.variant, given, preset)
+        self.rule = self._gain_rule(gain, gain_kind)
+        self.law = None
         self.has_prior = previous_channels is not None
         if self.has_prior:
-            self._start(channels, _arguments.whole("previous_channels", previous_channels, 1), noise, dtype)
+            self._start(channels, _arguments.whole("previous_channels", previous_channels, 1), dtype)
+        if self.variant == "released":
+            self.counters["draws"] = np.zeros((), np.int64)
         self.grads = {name: np.zeros_like(p) for name, p in self.params.items()}
+        self._lent = 0.0  # gradient from the layers that share this one's noise, since its last forward or backward
 
-    def _start(self, channels, previous, noise, dtype):
-        """Initial values of the Kalman parameters (A5)."""
-        if self.gain_kind != "constant":
-            if not 0 < self.initial_gain < 1:
-                raise ValueError(
-                    f"gain is {self.initial_gain:g}; expected a value strictly between 0 and 1 to be trained"
-                )
-            shape = (channels,) if self.gain_kind == "learned_per_channel" else ()
-            logit = np.log(self.initial_gain / (1 - self.initial_gain))
-            self.params["gain_logit"] = np.full(shape, logit, dtype)
-        if self.variant != "learned":
-            return
-        alike = channels == previous
-        if self.transition == "diagonal" and not alike:
-            raise ValueError(
-                f"transition is 'diagonal', from {previous} to {channels} channels; expected equal numbers"
-            )
-        if self.transition == "full":
-            start = np.eye(channels) if alike else np.full((channels, previous), 1 / previous)
-            self.params["transition"] = start.astype(dtype)
-        elif self.transition == "diagonal":
-            self.params["transition"] = np.ones(channels, dtype)
-        if noise is None:
-            noise = 1.0 if self.transition == "zero" else 0.1 if alike or previous == 1 else 1 - 1 / previous
-        self.params["log_noise"] = np.full((), np.log(_arguments.number("noise", noise, np.finfo(dtype).tiny)), dtype)
+    def _start(self, channels, previous, dtype):
+        """The Kalman parameters, at their initial values (A5)."""
+        if self.rule is not None:
+            params, counters = self.rule.start(channels, dtype)
+            self.params |= params
+            self.counters |= counters
+        if "transition" in self.options:
+            kind, noise, noise_form = (self.options[name] for name in ("transition", "noise", "noise_form"))
+            self.law = Transition(kind, channels, previous, self.covariance == "full", noise, noise_form, dtype)
+            self.params |= self.law.start(dtype)
 
-    def gain(self):
-        """The gain q in use, a number or one value per channel."""
-        if "gain_logit" not in self.params:
-            return self.initial_gain
-        with np.errstate(over="ignore"):
-            return 1 / (1 + np.exp(-self.params["gain_logit"]))
-
-    def prior(self, estimate, groups):
-        """Prior for each statistics batch from the estimate that arrives; None if there is none."""
-        if not self.has_prior:
+    def _gain_rule(self, gain, kind):
+        if self.variant == "filter":
+            if gain is not None or kind is not None:
+                name, value = ("gain", gain) if gain is not None else ("gain_kind", kind)
+                raise ValueError(f"{name} is {value!r}; expected none, since the filter computes its gain")
             return None
-        if self.variant == "learned" and self.transition == "zero":
-            shape = (groups, len(self.params["gamma"]))
-            zeros = np.zeros(shape, self.params["gamma"].dtype)
-            return Moments(zeros, zeros + np.exp(self.params["log_noise"]))
-        if estimate is None:
+        kinds = GAINS if self.covariance == "diagonal" else tuple(k for k in GAINS if k != "learned_per_channel")
+        default = "learned" if self.variant == "learned" else "constant"
+        kind = choice("gain_kind", default if kind is None else kind, kinds)
+        if gain is None:
+            size = self.statistics_batch_size
+            gain = 0.1 if size is not None and size <= SMALL_STATISTICS_BATCH else 0.95
+        return Gain(kind, gain)
+
+    def gain(self, m=1):
+        """The gain q in use, a number or one value per channel; pseudo_count needs m, samples of a statistics batch.
+
+        None without a prior, and for the filter, which computes a gain for each batch.
+        """
+        return None if self.rule is None or not self.has_prior else self.rule.value(self.params, self.counters, m)
+
+    # ---- the groups of one forward ----
+
+    def prior(self, arrived, groups):
+        """Prior for each statistics batch from the moments that arrive; None if there is none."""
+        if not self.has_prior or (arrived is None and self.options.get("transition") != "zero"):
             return None
-        if self.variant == "learned":
-            return predict(estimate.moments, self.params["transition"], np.exp(self.params["log_noise"]))
-        return estimate.moments
+        return arrived if self.law is None else self.law.prior(self.params, arrived, groups)
+
+    def _trusted(self, prior, x):
+        """The prior, or None where the released code's guard rejects it."""
+        guard = self.options.get("guard")
+        if guard is None or prior is None:
+            return prior
+        with np.errstate(all="ignore"):
+            ratio = np.mean(prior.var.real / observe(x).var.real)
+        return prior if ratio < guard else None  # NaN is rejected too
+
+    def normalize(self, x, arrived, training):
+        prior = self._trusted(self.prior(arrived, len(x)), x)
+        gain = None
+        if prior is not None and self.rule is not None:
+            gain = self.rule.value(self.params, self.counters, x.shape[1], training)
+        forward, _ = self.form
+        fused = forward(x, self.params["gamma"], self.params["beta"], prior, gain, self.eps)
+        shown = prior
+        if prior is not None and self.covariance == "full":
+            shown = Moments(prior.mean, variances(prior.var))
+        seen = Seen(x.shape[1], fused.observed, shown, fused.used, fused.gain)
+        return fused.y, fused.estimate, (fused.cache, arrived, prior is not None, gain), seen
+
+    def normalize_backward(self, dy, destimate, dobserved, kept):
+        cache, arrived, had_prior, gain = kept
+        _, backward = self.form
+        dx, dgamma, dbeta, dprior, dgain = backward(dy, destimate, cache)
+        if dobserved is not None:
+            dx = dx + observe_backward(dobserved, cache.x, Moments(*(s.astype(dx.dtype) for s in cache.observed)))
+        grads = {"gamma": dgamma, "beta": dbeta}
+        darrived = None if arrived is None else Moments(*(np.zeros_like(s) for s in arrived))
+        if had_prior:
+            if self.rule is not None:
+                grads |= self.rule.backward(dgain, gain)
+            darrived = dprior
+            if self.law is not None:
+                darrived, of_law = self.law.backward(dprior, self.params, arrived)
+                grads |= self._own(of_law)
+        return dx, darrived, grads
+
+    def _own(self, grads):
+        """The gradients that are this layer's; that of a shared noise goes to the layer that lends it."""
+        if self.law.lender is not None:
+            self.law.lender._lent += grads.pop("log_noise")
+        return grads
+
+    # ---- the estimate on its way ----
 
     def fork(self, x, estimate, training=False):
         """Forward at the head of a residual block: y, the estimate for the main branch, the one for the shortcut."""
-        if not training:
-            return self.infer(x, self.running["running_var"], self.eps), None, None
-        x, shape = self.grouped(x, training)
-        prior, gain = self.prior(estimate, len(x)), self.gain()
-        y, fused, cache = kalman_norm_forward(x, self.params["gamma"], self.params["beta"], prior, gain, self.eps)
-        self.update_running(running_mean=fused.mean, running_var=self.running_variance(fused.var, x.shape[1]))
-        y = self.keep(self.ungrouped(y, shape), shape, "training", cache, estimate)
-        posterior = cache.estimate
-        if self.variant == "learned":
-            return y, Estimate(posterior, False), None
-        pushed = push(self.push, posterior, cache.observed, cache.gamma, cache.beta, self.eps)
-        return y, Estimate(pushed, True), estimate if self._keeps_prior(estimate) else Estimate(posterior, True)
+        self._lent = 0.0
+        if not training and self.inference != "batch":
+            y, cache = self.infer(x)
+            return self.keep(y, "fixed", cache), None, None
+        arrived = None if estimate is None else estimate.moments
+        y, posterior, observed, kept = self.over_groups(x, arrived, training)
+        self.keep(y, "groups", kept, (posterior, observed), self._keeps_prior(estimate))
+        sampler = self._sampler(training) if self.variant == "released" else None
+        travel = {"analytic": "closed", "released": "sampled"}.get(self.variant, "held")
+        main = side = Estimate(posterior, travel, sampler)
+        if self.variant == "analytic":
+            main = main._replace(moments=self._push(posterior, observed))
+        return y, main, estimate if self._keeps_prior(estimate) else None if travel == "held" else side
 
     def _keeps_prior(self, estimate):
-        return self.shortcut == "prior" and estimate is not None
+        return self.options.get("shortcut") == "prior" and estimate is not None
 
-    def fork_backward(self, dy, dpushed, dkept):
+    def _push(self, posterior, observed):
+        return push(self.options["push"], posterior, observed, self.params["gamma"], self.params["beta"], self.eps)
+
+    def _sampler(self, training):
+        """A generator whose draws are a function of the seed and of the number of training forwards so far."""
+        rng = np.random.default_rng([*self.options["seed"], int(self.counters["draws"])])
+        if training:
+            self.counters["draws"] += 1
+        return Sampler(rng, self.options["channel_padding"])
+
+    def fork_backward(self, dy, dmain, dside):
         """Backward of fork: dx and the gradient to the moments that arrived."""
-        shape, mode, cache, *rest = self.take(dy)
-        for gradient in self.grads.values():
-            gradient[...] = 0
-        if mode == "inference":
-            return self.infer_backward(dy, shape, cache), None
-        (arrived,) = rest
-        dposterior, dobserved, through_push = dpushed, None, (None, None)
-        if self.variant == "analytic" and dpushed is not None:
-            arguments = self.push, cache.estimate, cache.observed, cache.gamma, cache.beta, self.eps
-            dposterior, dobserved, *through_push = push_backward(dpushed, *arguments)
-        if not self._keeps_prior(arrived):
-            dposterior, dkept = plus(dposterior, dkept), None
-        dx, dgamma, dbeta, dprior, dgain = kalman_norm_backward(self._like(dy, cache), dposterior, cache)
-        if dobserved is not None and self.push == "observed":
-            dx = dx + observe_backward(dobserved, cache.x, Moments(*(s.astype(dx.dtype) for s in cache.observed)))
-        self.set_grads(gamma=dgamma, beta=dbeta)
-        self.add_grads(gamma=through_push[0], beta=through_push[1])
-        if dprior is not None:
-            dkept = plus(dkept, self._prior_backward(dprior, dgain, arrived))
-        return self.ungrouped(dx, shape), dkept
+        mode, kept, *rest = self.take(dy)
+        if mode == "fixed":
+            return self.infer_backward(dy, kept), None
+        (posterior, observed), keeps_prior = rest
+        dposterior, dobserved, through_push = dmain, None, {}
+        if self.variant == "analytic" and dmain is not None:
+            arguments = self.options["push"], posterior, observed, self.params["gamma"], self.params["beta"], self.eps
+            dposterior, dobserved, dgamma, dbeta = push_backward(dmain, *arguments)
+            dobserved = dobserved if self.options["push"] == "observed" else None
+            through_push = {"gamma": dgamma, "beta": dbeta}
+        if not keeps_prior:
+            dposterior, dside = plus(dposterior, dside), None
+        dx, darrived = self.over_groups_backward(dy, dposterior, kept, dobserved)
+        self.add_grads(**through_push)
+        return dx, plus(darrived, dside)
 
-    def _prior_backward(self, dprior, dgain, arrived):
-        """Gradients of the Kalman parameters; returns the gradient to the moments that arrived, None for none."""
-        if "gain_logit" in self.params:
-            gain = self.gain()
-            self.set_grads(gain_logit=dgain * gain * (1 - gain))  # q = sigmoid(w)
-        if self.variant != "learned":
-            return dprior
-        noise = np.exp(self.params["log_noise"])  # rho = e^w
-        if self.transition == "zero":
-            self.set_grads(log_noise=dprior.var.sum() * noise)
-            return None
-        darrived, dtransition, dnoise = predict_backward(dprior, arrived.moments, self.params["transition"], noise)
-        self.set_grads(transition=dtransition, log_noise=dnoise * noise)
-        return darrived
+    def _overwrite(self, grads):
+        super()._overwrite(grads)
+        if "log_noise" in self.params:
+            self.add_grads(log_noise=self._lent)
+            self._lent = 0.0
 
     def carry(self, x, estimate, training=False):
-        y, pushed, _ = self.fork(x, estimate, training)
-        return y, pushed
+        y, main, _ = self.fork(x, estimate, training)
+        return y, main
 
-    def carry_backward(self, dy, dpushed):
-        return self.fork_backward(dy, dpushed, None)
+    def carry_backward(self, dy, dmoments):
+        return self.fork_backward(dy, dmoments, None)
 
     def forward(self, x, training=False):
         """Forward without an estimate from elsewhere: no prior (unless the transition is frozen at zero)."""
@@ -209,6 +254,11 @@ class KalmanNorm(BatchNormalizer):
 
     def backward(self, dy):
         return self.carry_backward(dy, None)[0]
+
+    # ---- running averages ----
+
+    def averaged_rows(self):
+        return slice(0, 1) if self.options.get("running_from") == "first" else slice(None)
 
 
 def plus(a, b):

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import _arguments, transport
 from ..moments import Moments
-from .base import Layer
+from .base import Layer, drawn_type
 
 
 class Linear(Layer):
@@ -34,6 +34,7 @@ class Linear(Layer):
         self._fit = None
         if x.ndim != 2 or x.shape[1] != weight.shape[0]:
             raise ValueError(f"x has shape {x.shape}; expected (N, {weight.shape[0]}), examples then features")
+        self._examples = len(x)
         dtype = _arguments.common_type(x, *self.params.values())
         y = x.astype(dtype, copy=False) @ weight.astype(dtype, copy=False)
         return self.keep(y + self.params["bias"].astype(dtype, copy=False) if "bias" in self.params else y, x)
@@ -50,6 +51,20 @@ class Linear(Layer):
         arguments = moments, self.params["weight"], self.params.get("bias")
         destimate, dweight, dbias = transport.linear_backward(dmoments, *arguments)
         self.add_grads(weight=dweight, bias=dbias)
+        return destimate
+
+    def sample(self, moments, sampler):
+        """Of as many synthetic rows as a statistics batch has examples; the released code has convolutions only."""
+        rows = -(-self._examples // len(moments.mean))
+        shape = (len(moments.mean), rows, 1, moments.mean.shape[-1])
+        self._draws = sampler.rng.standard_normal(shape, drawn_type(moments))
+        moments = transport.sampled(moments, self._draws, self.params["weight"][None, None], 1, 0)
+        return moments._replace(mean=moments.mean + self.params["bias"]) if "bias" in self.params else moments
+
+    def sample_backward(self, dmoments, moments, sampler):
+        arguments = moments, self._draws, self.params["weight"][None, None], 1, 0
+        destimate, _, dweight = transport.sampled_backward(dmoments, *arguments)
+        self.add_grads(weight=dweight[0, 0], bias=dmoments.mean.sum(axis=0) if "bias" in self.params else None)
         return destimate
 
 
@@ -69,3 +84,9 @@ class Flatten(Layer):
 
     def transport_backward(self, dmoments, moments):
         return Moments(*(d.reshape(*d.shape[:-1], self.positions, -1).sum(axis=-2) for d in dmoments))
+
+    def sample(self, moments, sampler):
+        return self.transport(moments)
+
+    def sample_backward(self, dmoments, moments, sampler):
+        return self.transport_backward(dmoments, moments)

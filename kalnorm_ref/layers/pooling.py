@@ -95,6 +95,12 @@ class MaxPool2d(Layer):
     def transport_backward(self, dmoments, moments):
         return transport.max_pool_backward(dmoments, moments, self.size)
 
+    def sample(self, moments, sampler):
+        return self.transport(moments)  # the released code has no max pooling; the ReLU is still to come
+
+    def sample_backward(self, dmoments, moments, sampler):
+        return self.transport_backward(dmoments, moments)
+
 
 class PadChannels(Layer):
     """Add `before` and `after` channels of zeros."""
@@ -115,3 +121,12 @@ class PadChannels(Layer):
 
     def transport_backward(self, dmoments, moments):
         return transport.pad_channels_backward(dmoments, moments, self.before, self.after)
+
+    def sample(self, moments, sampler):
+        pad = transport.pad_channels if sampler.channel_padding == "per_batch" else transport.pad_concatenated
+        return pad(moments, self.before, self.after)
+
+    def sample_backward(self, dmoments, moments, sampler):
+        per_batch = sampler.channel_padding == "per_batch"
+        back = transport.pad_channels_backward if per_batch else transport.pad_concatenated_backward
+        return back(dmoments, moments, self.before, self.after)

@@ -6,7 +6,7 @@ results have the widest type of the array arguments. Errors: ValueError for a wr
 value out of range, TypeError for data that are not floating.
 
 All of it is derived here (docs/equations.md, section C). The paper has a free linear transition instead (`predict`);
-the released code of its authors draws samples.
+the released code of its authors draws samples, which `sampled` and `pad_concatenated` do as it does.
 """
 
 from .activation import dropout, dropout_backward, leaky_relu, leaky_relu_backward, relu, relu_backward
@@ -22,6 +22,7 @@ from .pooling import (
     pad_channels_backward,
 )
 from .push import push, push_backward
+from .sampled import pad_concatenated, pad_concatenated_backward, sampled, sampled_backward
 
 __all__ = [
     "add",
@@ -40,8 +41,12 @@ __all__ = [
     "max_pool_backward",
     "pad_channels",
     "pad_channels_backward",
+    "pad_concatenated",
+    "pad_concatenated_backward",
     "push",
     "push_backward",
     "relu",
     "relu_backward",
+    "sampled",
+    "sampled_backward",
 ]

@@ -1,17 +1,18 @@
-"""The mathematics a second time, as plain loops over batches, channels and samples, to hold the package against.
+"""The primitives and the normalizers a second time, as loops over batches, channels and samples.
 
-Every function follows its equations one number at a time and shares no code with the package; arrays only store.
-A backward takes the arguments of its forward, not a cache, and can plant one `mistake` of those listed in MISTAKES:
-`fault(right, name=wrong)` is `wrong` when that name is planted. The tests show that a check rejects each of them.
+Every function follows its equations one number at a time and shares no code with what it judges. A backward takes what
+comes from above and then the arguments of its forward, not a cache, and can plant one `mistake` of those in MISTAKES:
+`fault(right, name=wrong)` is `wrong` when that name is planted. A judge that misses one of them judges nothing.
 """
 
-import math
-
 import numpy as np
+
+from .parts import add, at, average, average_product, columns, empty, increase, planter, sqrt, variance, zeros
 
 MISTAKES = {
     "observe": "m_minus_one mean_term_dropped sign_flipped two_forgotten",
     "fuse": "cross_term_dropped cross_without_p two_q_forgotten p_for_q gain_mean_dropped sign_flipped",
+    "affine": "gamma_forgotten x_hat_forgotten sign_flipped",
     "standardize": "rstd_forgotten eps_forgotten half_forgotten rstd_once sign_flipped gamma_forgotten",
     "predict": "square_forgotten two_forgotten mean_part_dropped var_part_dropped noise_from_mean",
     "batch_norm": "mean_dropped projection_dropped sign_flipped rstd_forgotten eps_forgotten m_minus_one "
@@ -23,59 +24,8 @@ MISTAKES = {
 }
 
 
-def planter(mistake):
-    """`fault(right, name=wrong, ...)`, which is right unless one of its names is the mistake."""
-    return lambda right, **wrong: wrong.get(mistake, right)
-
-
-def place(array, batch, channel):
-    """Where the value for (batch, channel) stands in an array that broadcasts to (..., C)."""
-    index = (*batch, channel)[len(batch) + 1 - array.ndim :]
-    return tuple(0 if n == 1 else i for i, n in zip(index, array.shape, strict=True))
-
-
-def at(value, batch, channel, default=1.0):
-    """The value of a parameter or statistic for (batch, channel); `default` for None."""
-    if value is None:
-        return default
-    array = np.asarray(value)
-    return float(array[place(array, batch, channel)])
-
-
-def add(gradient, batch, channel, amount):
-    """gradient += amount, where (batch, channel) stands in it; nothing for None."""
-    if gradient is not None:
-        gradient[place(gradient, batch, channel)] += amount
-
-
-def zeros(like):
-    if like is None:
-        return None
-    return type(like)(*map(zeros, like)) if isinstance(like, tuple) else np.zeros(np.shape(like))
-
-
-def columns(x, *others):
-    """(batch, channel, the samples there as a list of floats) and the same samples of the other arrays."""
-    for batch in np.ndindex(x.shape[:-2]):
-        for c in range(x.shape[-1]):
-            yield batch, c, *([float(a[(*batch, i, c)]) for i in range(x.shape[-2])] for a in (x, *others))
-
-
-def average(values, over=None):
-    return sum(values) / (len(values) if over is None else over)
-
-
-def variance(values, over=None):
-    mean = average(values)
-    return average([(v - mean) ** 2 for v in values], over)
-
-
-def average_product(left, right):
-    return average([a * b for a, b in zip(left, right, strict=True)])
-
-
 def empty_statistics(x):
-    return np.zeros(x.shape[:-2] + x.shape[-1:]), np.zeros(x.shape[:-2] + x.shape[-1:])
+    return empty(x.shape[:-2] + x.shape[-1:], x), empty(x.shape[:-2] + x.shape[-1:], x)
 
 
 def observe(x):
@@ -87,7 +37,7 @@ def observe(x):
 
 
 def observe_backward(dmoments, x, mistake=None):
-    fault, dx = planter(mistake), np.zeros(x.shape)
+    fault, dx = planter(mistake), zeros(x)
     for batch, c, xs in columns(x):
         dmean, dvar = (at(d, batch, c) for d in dmoments)
         m = fault(len(xs), m_minus_one=len(xs) - 1)
@@ -100,7 +50,7 @@ def observe_backward(dmoments, x, mistake=None):
 
 def fuse(prior, observed, gain):
     shape = np.broadcast_shapes(np.shape(prior[0]), np.shape(observed[0]))
-    mean, var = np.zeros(shape), np.zeros(shape)
+    mean, var = empty(shape, prior[0]), empty(shape, prior[0])
     for *batch, c in np.ndindex(shape):
         a, b, xbar, s, q = (at(t, batch, c) for t in (*prior, *observed, gain))
         p = 1 - q
@@ -126,16 +76,35 @@ def fuse_backward(dmoments, prior, observed, gain, mistake=None):
     return dprior, dobserved, dgain
 
 
-def affine(x_hat, gamma, beta, batch, c):
+def scale_and_shift(x_hat, gamma, beta, batch, c):
     return at(gamma, batch, c) * x_hat + at(beta, batch, c, default=0.0)
 
 
+def affine(x_hat, gamma, beta):
+    y = zeros(x_hat)
+    for batch, c, hats in columns(x_hat):
+        for i, hat in enumerate(hats):
+            y[(*batch, i, c)] = scale_and_shift(hat, gamma, beta, batch, c)
+    return y
+
+
+def affine_backward(dy, x_hat, gamma, beta, mistake=None):
+    fault = planter(mistake)
+    dx_hat, dgamma, dbeta = map(zeros, (x_hat, gamma, beta))
+    for batch, c, hats, dys in columns(x_hat, dy):
+        for i, (hat, d) in enumerate(zip(hats, dys, strict=True)):
+            dx_hat[(*batch, i, c)] = fault(at(gamma, batch, c), gamma_forgotten=1.0) * d
+            add(dgamma, batch, c, d * fault(hat, x_hat_forgotten=1.0))
+            add(dbeta, batch, c, fault(d, sign_flipped=-d))
+    return dx_hat, dgamma, dbeta
+
+
 def standardize(x, moments, gamma, beta, eps):
-    y = np.zeros(x.shape)
+    y = zeros(x)
     for batch, c, xs in columns(x):
         mean, var = (at(t, batch, c) for t in moments)
         for i, value in enumerate(xs):
-            y[(*batch, i, c)] = affine((value - mean) / math.sqrt(var + eps), gamma, beta, batch, c)
+            y[(*batch, i, c)] = scale_and_shift((value - mean) / sqrt(var + eps), gamma, beta, batch, c)
     return y
 
 
@@ -144,7 +113,7 @@ def standardize_backward(dy, x, moments, gamma, beta, eps, mistake=None):
     dx, dmoments, dgamma, dbeta = map(zeros, (x, moments, gamma, beta))
     for batch, c, xs, dys in columns(x, dy):
         mean, var = (at(t, batch, c) for t in moments)
-        r = 1 / math.sqrt(var + fault(eps, eps_forgotten=0.0))
+        r = 1 / sqrt(var + fault(eps, eps_forgotten=0.0))
         for i, (value, d) in enumerate(zip(xs, dys, strict=True)):
             x_hat, g = (value - mean) * r, d * fault(at(gamma, batch, c), gamma_forgotten=1.0)
             dx[(*batch, i, c)] = fault(r, rstd_forgotten=1.0) * g
@@ -157,18 +126,21 @@ def standardize_backward(dy, x, moments, gamma, beta, eps, mistake=None):
 
 def entry(transition, c, k):
     """A[c, k], of a diagonal matrix too."""
-    return float(transition[c, k]) if transition.ndim == 2 else float(transition[c]) * (c == k)
+    if transition.ndim == 2:
+        return transition.item((c, k))
+    return transition.item(c) if c == k else 0.0
 
 
 def predict(estimate, transition, noise):
-    mean = np.zeros(estimate[0].shape[:-1] + transition.shape[:1])
-    var = np.zeros(mean.shape)
-    for *batch, c in np.ndindex(mean.shape):
-        var[(*batch, c)] = at(noise, batch, c)
+    shape = estimate[0].shape[:-1] + transition.shape[:1]
+    mean, var = empty(shape, estimate[0]), empty(shape, estimate[0])
+    for *batch, c in np.ndindex(shape):
+        here = (*batch, c)
+        var[here] = at(noise, batch, c)
         for k in range(estimate[0].shape[-1]):
             a = entry(transition, c, k)
-            mean[(*batch, c)] += a * estimate[0][(*batch, k)]
-            var[(*batch, c)] += a**2 * estimate[1][(*batch, k)]
+            increase(mean, here, a * estimate[0].item((*batch, k)))
+            increase(var, here, a**2 * estimate[1].item((*batch, k)))
     return mean, var
 
 
@@ -179,21 +151,20 @@ def predict_backward(dprior, estimate, transition, noise, mistake=None):
         da, db = (at(t, batch, c) for t in dprior)
         add(dnoise, batch, c, fault(db, noise_from_mean=da))
         for k in range(estimate[0].shape[-1]) if transition.ndim == 2 else (c,):
-            a, mean, var = entry(transition, c, k), estimate[0][(*batch, k)], estimate[1][(*batch, k)]
-            destimate[0][(*batch, k)] += a * da
-            destimate[1][(*batch, k)] += fault(a**2, square_forgotten=a) * db
-            dtransition[(c, k)[: transition.ndim]] += fault(da * mean, mean_part_dropped=0.0) + fault(
-                2 * a * db * var, two_forgotten=a * db * var, var_part_dropped=0.0
-            )
+            a, (mean, var) = entry(transition, c, k), (at(t, batch, k) for t in estimate)
+            increase(destimate[0], (*batch, k), a * da)
+            increase(destimate[1], (*batch, k), fault(a**2, square_forgotten=a) * db)
+            spread = fault(2 * a * db * var, two_forgotten=a * db * var, var_part_dropped=0.0)
+            increase(dtransition, (c, k)[: transition.ndim], fault(da * mean, mean_part_dropped=0.0) + spread)
     return destimate, dtransition, dnoise
 
 
 def batch_norm(x, gamma, beta, eps):
-    y, moments = np.zeros(x.shape), observe(x)
+    y, moments = zeros(x), observe(x)
     for batch, c, xs in columns(x):
         mu, v = average(xs), variance(xs)
         for i, value in enumerate(xs):
-            y[(*batch, i, c)] = affine((value - mu) / math.sqrt(v + eps), gamma, beta, batch, c)
+            y[(*batch, i, c)] = scale_and_shift((value - mu) / sqrt(v + eps), gamma, beta, batch, c)
     return y, moments
 
 
@@ -202,7 +173,7 @@ def batch_norm_backward(dy, x, gamma, beta, eps, mistake=None):
     dx, dgamma, dbeta = map(zeros, (x, gamma, beta))
     for batch, c, xs, dys in columns(x, dy):
         mu, v = average(xs), variance(xs, fault(len(xs), m_minus_one=len(xs) - 1))
-        r, scale = 1 / math.sqrt(v + fault(eps, eps_forgotten=0.0)), at(gamma, batch, c)
+        r, scale = 1 / sqrt(v + fault(eps, eps_forgotten=0.0)), at(gamma, batch, c)
         hats = [(value - mu) * r for value in xs]
         g = [fault(scale, gamma_forgotten=1.0) * d for d in dys]
         mean_g = fault(average(g), mean_dropped=0.0)
@@ -215,21 +186,21 @@ def batch_norm_backward(dy, x, gamma, beta, eps, mistake=None):
 
 
 def renorm_corrections(moments, running_mean, running_std, r_max, d_max, eps):
-    corr_r, corr_d = np.zeros(moments[0].shape), np.zeros(moments[0].shape)
+    corr_r, corr_d = zeros(moments)
     for *batch, c in np.ndindex(corr_r.shape):
         mu, v, big_m, big_s = (at(t, batch, c) for t in (*moments, running_mean, running_std))
-        corr_r[(*batch, c)] = min(max(math.sqrt(v + eps) / big_s, 1 / r_max), r_max)
+        corr_r[(*batch, c)] = min(max(sqrt(v + eps) / big_s, 1 / r_max), r_max)
         corr_d[(*batch, c)] = min(max((mu - big_m) / big_s, -d_max), d_max)
     return corr_r, corr_d
 
 
 def batch_renorm(x, gamma, beta, corr_r, corr_d, eps):
-    y, moments = np.zeros(x.shape), observe(x)
+    y, moments = zeros(x), observe(x)
     for batch, c, xs in columns(x):
-        mu, s = average(xs), math.sqrt(variance(xs) + eps)
+        mu, s = average(xs), sqrt(variance(xs) + eps)
         for i, value in enumerate(xs):
             x_hat = (value - mu) / s * at(corr_r, batch, c) + at(corr_d, batch, c)
-            y[(*batch, i, c)] = affine(x_hat, gamma, beta, batch, c)
+            y[(*batch, i, c)] = scale_and_shift(x_hat, gamma, beta, batch, c)
     return y, moments
 
 
@@ -238,7 +209,7 @@ def batch_renorm_backward(dy, x, gamma, beta, corr_r, corr_d, eps, mistake=None)
     dx, dgamma, dbeta = map(zeros, (x, gamma, beta))
     for batch, c, xs, dys in columns(x, dy):
         mu, v = average(xs), variance(xs, fault(len(xs), m_minus_one=len(xs) - 1))
-        s, r, d = math.sqrt(v + fault(eps, eps_forgotten=0.0)), at(corr_r, batch, c), at(corr_d, batch, c)
+        s, r, d = sqrt(v + fault(eps, eps_forgotten=0.0)), at(corr_r, batch, c), at(corr_d, batch, c)
         z = [(value - mu) / s for value in xs]
         g = [at(gamma, batch, c) * fault(r, r_forgotten=1.0) * up for up in dys]
         mean_g = fault(average(g), mean_dropped=0.0)
@@ -265,7 +236,7 @@ def kalman_norm_backward(dy, destimate, x, gamma, beta, prior, gain, eps, mistak
         q, a, b = (1.0, xbar, s) if prior is None else (at(t, batch, c) for t in (gain, *prior))
         p, delta = 1 - q, xbar - a
         mu, v = p * a + q * xbar, p * b + q * s + p * q * delta**2
-        r = 1 / math.sqrt(v + fault(eps, eps_forgotten=0.0))
+        r = 1 / sqrt(v + fault(eps, eps_forgotten=0.0))
         hats, g = [(value - mu) * r for value in xs], [at(gamma, batch, c) * d for d in dys]
         above = None if destimate is None else fault(destimate, destimate_ignored=None)
         dmu, dv = (0.0, 0.0) if above is None else (at(t, batch, c) for t in above)

@@ -1,0 +1,210 @@
+"""What the stateful batch normalizers share: statistics batches, running averages, and three ways to do inference.
+
+A gradient batch of N images is split into N / statistics_batch_size groups of consecutive images, each normalized
+with statistics of its own (A10). Training updates the running averages once per gradient batch, with the mean over the
+groups (A9). Inference normalizes with them ("running"), with the statistics of the groups at hand ("batch"), or with
+moments of the training data that inference.recompute_population has accumulated ("population").
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import _arguments
+from ..moments import Moments, standardize, standardize_backward
+from ..running import running_average, unbiased
+from .base import Layer
+
+INFERENCE = ("running", "batch", "population")
+
+
+class Seen(NamedTuple):
+    """What a normalizer met in one forward, for those who watch it."""
+
+    m: int  # samples of a channel in one statistics batch
+    observed: Moments  # of the statistics batches, each (G, C)
+    prior: Moments | None  # each (G, C)
+    used: Moments  # what x was standardized with, each (G, C)
+    gain: np.ndarray | float | None  # weight of the observation, number or (C,); None without a prior
+
+
+class BatchNormalizer(Layer):
+    """What BatchNorm, BatchRenorm and KalmanNorm share.
+
+    Parameters: channels; eps, added to the variance; decay, the weight of the OLD running value, None for the
+    cumulative average; statistics_batch_size in images, None for the whole batch; inference, "running", "batch" or
+    "population"; channel_axis, where the channels are; dtype of parameters and running averages.
+    Sub-classes define `normalize` and `normalize_backward` over groups (G, m, C).
+    """
+
+    second = "running_var"
+
+    def __init__(self, channels, eps, decay, statistics_batch_size, inference, channel_axis, dtype):
+        c = _arguments.whole("channels", channels, 1)
+        super().__init__(gamma=np.ones(c, dtype), beta=np.zeros(c, dtype))
+        self.running = {"running_mean": np.zeros(c, dtype), self.second: np.ones(c, dtype)}
+        self.counters = {"step": np.zeros((), np.int64)}
+        self.eps = _arguments.number("eps", eps, 0)
+        self.decay = None if decay is None else _arguments.number("decay", decay, 0, 1, "a value in [0, 1], or None")
+        size = statistics_batch_size
+        self.statistics_batch_size = None if size is None else _arguments.whole("statistics_batch_size", size, 1)
+        if isinstance(channel_axis, bool) or not isinstance(channel_axis, int):
+            raise TypeError(f"channel_axis is {channel_axis!r}; expected an integer")
+        self.channel_axis = channel_axis
+        self.observer = None  # called with what a training forward has Seen, which then updates nothing
+        self.set_inference(inference)
+
+    def set_inference(self, mode):
+        """Choose what inference normalizes with; "population" forgets the population that it had."""
+        if mode not in INFERENCE:
+            raise ValueError(f"inference is {mode!r}; expected one of {', '.join(map(repr, INFERENCE))}")
+        self.inference = mode
+        for name in ("population_mean", "population_var"):
+            self.running.pop(name, None)
+            if mode == "population":
+                self.running[name] = np.full_like(self.params["gamma"], np.nan)
+
+    @property
+    def step(self):
+        """Number of training forwards so far."""
+        return int(self.counters["step"])
+
+    def normalize(self, x, arrived, training):
+        """y, the estimate to send on, the cache and what was Seen, for x (G, m, C) and the moments that arrived."""
+        raise NotImplementedError
+
+    def normalize_backward(self, dy, destimate, dobserved, cache):
+        """dx, the gradient to the moments that arrived, and a dict of gradients to parameters."""
+        raise NotImplementedError
+
+    def averaged(self, seen):
+        """What the running averages take in, by name, each (G, C)."""
+        return {"running_mean": seen.used.mean, "running_var": self.running_variance(seen.used.var, seen.m)}
+
+    def running_moments(self):
+        """(Moments, eps) that inference "running" standardizes with."""
+        return Moments(self.running["running_mean"], self.running["running_var"]), self.eps
+
+    # ---- the shape of x ----
+
+    def channels_last(self, x):
+        """x with its channels on the last axis."""
+        x = _arguments.array("x", x)
+        c = len(self.params["gamma"])
+        within = -x.ndim <= self.channel_axis < x.ndim
+        if x.ndim < 2 or not within or x.shape[self.channel_axis] != c:
+            raise ValueError(f"x has shape {x.shape}; expected {c} channels on axis {self.channel_axis}")
+        return np.moveaxis(x, self.channel_axis, -1)
+
+    def groups(self, n, training):
+        """Where the statistics batches are: (images, rows of the estimate) of those of full size, then of a rest."""
+        size = self.statistics_batch_size
+        if size is None:
+            return [(slice(0, n), slice(0, 1))]
+        if n == 0 or (training and n % size):
+            raise ValueError(f"the batch has {n} images; expected a multiple of the statistics batch size {size}")
+        full, rest = n // size, n % size
+        parts = [(slice(0, full * size), slice(0, full))] if full else []
+        return [*parts, (slice(full * size, n), slice(full, full + 1))] if rest else parts
+
+    # ---- forward and backward ----
+
+    def over_groups(self, x, arrived, training):
+        """Normalize group by group: y, the estimate to send on, the moments of the groups, and what backward needs."""
+        x = self.channels_last(x)
+        bounds, parts = self.groups(len(x), training), []
+        rows = bounds[-1][1].stop
+        if arrived is not None and len(arrived.mean) != rows:
+            raise ValueError(
+                f"the estimate has {len(arrived.mean)} rows; expected {rows}, one for each statistics batch"
+            )
+        for images, rows in bounds:
+            group = x[images].reshape(rows.stop - rows.start, -1, x.shape[-1])
+            parts.append(self.normalize(group, pick(arrived, rows), training))
+        ys, estimates, caches, seen = zip(*parts, strict=True)
+        if training:
+            self._after_training(seen[0])
+        y = ys[0] if len(ys) == 1 else np.concatenate([y.reshape(-1, x.shape[-1]) for y in ys])
+        y = np.moveaxis(y.reshape(x.shape), -1, self.channel_axis)
+        return y, join(estimates), join([part.observed for part in seen]), (bounds, caches)
+
+    def over_groups_backward(self, dy, destimate, kept, dobserved=None):
+        """dx and the gradient to the moments that arrived; overwrites grads."""
+        dy, grads, parts = np.moveaxis(dy, self.channel_axis, -1), {}, []
+        for (images, rows), cache in zip(*kept, strict=True):
+            group = dy[images].reshape(rows.stop - rows.start, -1, dy.shape[-1])
+            dx, darrived, more = self.normalize_backward(group, pick(destimate, rows), pick(dobserved, rows), cache)
+            grads = {name: gradient + grads.get(name, 0) for name, gradient in more.items()}
+            parts.append((dx, darrived))
+        self._overwrite(grads)
+        dxs, darrived = zip(*parts, strict=True)
+        dx = dxs[0] if len(dxs) == 1 else np.concatenate([dx.reshape(-1, dy.shape[-1]) for dx in dxs])
+        return np.moveaxis(dx.reshape(dy.shape), -1, self.channel_axis), join(darrived)
+
+    def _overwrite(self, grads):
+        """Set the gradients given; the others, of Kalman parameters without a prior, are zero."""
+        self.set_grads(**({name: np.zeros_like(g) for name, g in self.grads.items()} | grads))
+
+    def infer(self, x):
+        """Standardize with running or population statistics; both are constants to the backward."""
+        x = self.channels_last(x)
+        moments, eps = self.running_moments()
+        if self.inference == "population":
+            moments, eps = Moments(self.running["population_mean"], self.running["population_var"]), self.eps
+            if np.isnan(moments.var).all():
+                raise RuntimeError(
+                    "the population statistics are not there yet; call recompute_population(net, batches) first"
+                )
+        group = x.reshape(1, -1, x.shape[-1])
+        y, cache = standardize(group, moments, self.params["gamma"], self.params["beta"], eps)
+        return np.moveaxis(y.reshape(x.shape), -1, self.channel_axis), cache
+
+    def infer_backward(self, dy, cache):
+        dy = np.moveaxis(dy, self.channel_axis, -1)
+        dx, _, dgamma, dbeta = standardize_backward(dy.reshape(cache.x.shape), cache)
+        self._overwrite({"gamma": dgamma, "beta": dbeta})
+        return np.moveaxis(dx.reshape(dy.shape), -1, self.channel_axis)
+
+    def forward(self, x, training=False):
+        if training or self.inference == "batch":
+            y, _, _, kept = self.over_groups(x, None, training)
+            return self.keep(y, "groups", kept)
+        y, cache = self.infer(x)
+        return self.keep(y, "fixed", cache)
+
+    def backward(self, dy):
+        mode, kept = self.take(dy)
+        return self.infer_backward(dy, kept) if mode == "fixed" else self.over_groups_backward(dy, None, kept)[0]
+
+    # ---- running averages ----
+
+    def _after_training(self, seen):
+        """Tell who watches, or else update the running averages and the step."""
+        if self.observer is not None:
+            self.observer(seen)
+            return
+        rows = self.averaged_rows()
+        for name, new in self.averaged(seen).items():
+            old = self.running[name]
+            old[...] = running_average(old, new.real[rows].mean(axis=0), self.decay, self.step)
+        self.counters["step"] += 1
+
+    def averaged_rows(self):
+        """The statistics batches that enter the running averages."""
+        return slice(None)
+
+    def running_variance(self, var, m):
+        """The variance to average: biased, or unbiased where asked for."""
+        return unbiased(var, m) if self.unbiased_running_var else var
+
+
+def pick(pair, rows):
+    """The rows of a pair of statistics; None for None."""
+    return None if pair is None else type(pair)(*(s[rows] for s in pair))
+
+
+def join(pairs):
+    """Pairs of statistics one after the other, row by row; None where they are None."""
+    if pairs[0] is None or len(pairs) == 1:
+        return pairs[0]
+    return type(pairs[0])(*(np.concatenate(s) for s in zip(*pairs, strict=True)))
