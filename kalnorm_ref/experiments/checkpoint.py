@@ -64,11 +64,11 @@ def load(path):
             arrays = {name: stored[name] for name in stored.files if name != "record"}
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError, AttributeError, TypeError) as error:
         reason = str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: truncated, damaged or no checkpoint ({reason}); delete it to start over") from error
+        raise ValueError(f"{path}: truncated, damaged or no checkpoint ({reason})") from error
     states = {part: {} for part in PARTS}
     for name, value in arrays.items():
         part, _, key = name.partition("/")
         if part not in states:
-            raise ValueError(f"{path}: truncated, damaged or no checkpoint (holds {name}); delete it to start over")
+            raise ValueError(f"{path}: truncated, damaged or no checkpoint (holds {name})")
         states[part][key] = value
     return record, states

@@ -12,8 +12,9 @@ import scipy
 
 from .. import __version__, backend
 from . import checkpoint, plots
+from .progress import announce, progress_bar
 from .settings import METHODS, Settings
-from .train import COLUMNS, announce, load_data, output_folder, prepare, proceed, progress_bar, sentence
+from .train import COLUMNS, images_per_epoch, load_data, output_folder, prepare, proceed, sentence
 
 CSV_COLUMNS = ("method", "seed", *COLUMNS)
 
@@ -60,9 +61,9 @@ def proceed_all(plan, progress=True):
     if plan.out is not None:
         plan.out.mkdir(parents=True, exist_ok=True)
     finished = {}
-    size = plan.settings.gradient_batch_size
-    images = plan.settings.epochs * (len(plan.dataset.train_labels) // size * size)
-    bar = progress_bar("compare", images * len(plan.methods) * len(plan.seeds), progress=progress)
+    runs = [dataclasses.replace(plan.settings, norm=method) for method in plan.methods]
+    images = len(plan.seeds) * sum(run.epochs * images_per_epoch(run, plan.dataset) for run in runs)
+    bar = progress_bar("compare", images, progress=progress)
     try:
         for seed in plan.seeds:  # so that after the first seed every method has been seen once
             for method in plan.methods:

@@ -19,6 +19,7 @@ TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # percent
 DENSE = (*(tick * unit for unit in (0.1, 1, 10) for tick in (1, 1.5, 2, 3, 4, 5, 6, 8)), 100)  # for a narrow range
 FONT = {"title": 26, "subtitle": 17, "axis": 18, "tick": 17, "label": 19}
 INK, PALE = "#222222", "#DDDDDD"
+STATISTICS = {"running": "running averages", "batch": "batch statistics", "population": "population statistics"}
 TITLES = {"digits": "Digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 
 
@@ -92,15 +93,31 @@ def _line(axes, index, method, values):
 
 
 def _titles(figure, settings, seeds):
-    size = settings.statistics_batch_size
-    network = f"ResNet-{settings.depth}" if settings.model == "resnet" else settings.model
-    images = "1 image" if size == 1 else f"{size} images"
-    title = f"{TITLES[settings.data]}, {network}: test error with {images} per statistics batch"
+    title = f"{subject(settings)}: test error with {batch(settings)}"
     over = f"mean and range of {seeds} seeds" if seeds > 1 else "one seed"
-    batch = f"gradient batch {settings.gradient_batch_size}"
-    note = f"Test error (%), log scale; running averages at inference; {batch}; {over}"
+    inference = f"{STATISTICS[settings.inference]} at inference; gradient batch {settings.gradient_batch_size}"
+    titles(figure, title, f"Test error (%), log scale; {inference}; {over}")
+
+
+def subject(settings):
+    """Data and network in words."""
+    network = f"ResNet-{settings.depth}" if settings.model == "resnet" else settings.model
+    return f"{TITLES[settings.data]}, {network}"
+
+
+def batch(settings):
+    """The statistics batch in words."""
+    size = settings.statistics_batch_size
+    return "1 image per statistics batch" if size == 1 else f"{size} images per statistics batch"
+
+
+def titles(figure, title, note):
+    """The title and the note under it, as every picture here has them; smaller where they would not fit."""
     figure.text(0.03, 0.955, title, fontsize=FONT["title"], fontweight="bold", color=INK, va="top")
     figure.text(0.03, 0.885, note, fontsize=FONT["subtitle"], color="#555555", va="top")
+    for text in figure.texts[-2:]:
+        width = text.get_window_extent(figure.canvas.get_renderer()).width
+        text.set_fontsize(text.get_fontsize() * min(1, 0.94 * SIZE[0] * DPI / width))
 
 
 def _labels(figure, axes, errors, low):

@@ -12,11 +12,13 @@ import numpy as np
 
 from .. import data as datasets
 from .. import models, optim
+from ..layers.statistics import INFERENCE
 
 DATA = datasets.NAMES
 MODELS = ("cnn5", "resnet", "mlp")
 SCHEDULES = ("constant", "step", "cosine")
 DTYPES = ("float32", "float64")
+CHOICES = {"data": DATA, "model": MODELS, "schedule": SCHEDULES, "dtype": DTYPES, "inference": INFERENCE}
 METHODS = ("bn", "brn", "kn-shrink", "kn-learned", "kn-analytic")
 DROPS = (0.5, 0.75)  # fractions of the steps after which the step schedule divides the learning rate by 10
 RAMP = (0.10, 0.40, 0.40)  # BRN's limits: start, end of r_max, end of d_max, as fractions of the steps (A11)
@@ -58,16 +60,17 @@ class Settings:
     train_images: int | None = None  # the first so many; None is all
     seed: int = 0
     dtype: str = "float32"
+    inference: str = "running"  # what batch normalizers evaluate with; no effect on others, or beside inference=
 
     def __post_init__(self):
-        for name, known in (("data", DATA), ("model", MODELS), ("schedule", SCHEDULES), ("dtype", DTYPES)):
+        for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
         parse_method(self.norm)
         for name, low in (("statistics_batch_size", 1), ("gradient_batch_size", 1), ("epochs", 1), ("seed", 0)):
-            object.__setattr__(self, name, _whole(name, getattr(self, name), low))
+            object.__setattr__(self, name, whole(name, getattr(self, name), low))
         if self.train_images is not None:
-            object.__setattr__(self, "train_images", _whole("train_images", self.train_images, 1))
+            object.__setattr__(self, "train_images", whole("train_images", self.train_images, 1))
         for name, high in (("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1), ("warmup", 1)):
             object.__setattr__(self, name, _number(name, getattr(self, name), high))
         if self.clip_norm is not None:
@@ -94,7 +97,7 @@ class Settings:
         if self.model != "resnet" and self.depth is not None:
             raise ValueError(f"depth is {self.depth}; expected none, since only a resnet has a depth, not {self.model}")
         if self.model == "resnet":
-            object.__setattr__(self, "depth", _whole("depth", self.depth, 1))
+            object.__setattr__(self, "depth", whole("depth", self.depth, 1))
             if self.depth < 8 or (self.depth - 2) % 6:
                 raise ValueError(f"depth is {self.depth}; expected 6n + 2: 8, 14, 20, 26, ...")
 
@@ -128,6 +131,15 @@ def make(data="digits", **given):
     if fields["model"] == "mlp" and "statistics_batch_size" not in chosen:
         fields["statistics_batch_size"] = fields.get("gradient_batch_size", Settings.gradient_batch_size)
     return Settings(data=data, **fields)
+
+
+def from_json(fields, data_dir=None):
+    """Settings from what a checkpoint keeps of them: `to_json` and the backend, without the place of the data.
+
+    Raises: ValueError, TypeError, KeyError or AttributeError for fields that are not those of a Settings.
+    """
+    known = {name: value for name, value in fields.items() if name != "backend"}
+    return Settings(**known, data_dir=data_dir)
 
 
 def parse_method(spec):
@@ -164,7 +176,8 @@ def _value(text):
     return text
 
 
-def _whole(name, value, low):
+def whole(name, value, low):
+    """`value` as an int of at least `low`; ValueError that names it."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -187,10 +200,16 @@ def _number(name, value, high):
 def _ramp(ramp):
     if np.shape(ramp) != (3,):
         raise ValueError(f"brn_ramp is {ramp!r}; expected three steps: start, end of r_max, end of d_max")
-    start, r_end, d_end = (_whole("brn_ramp", step, 0) for step in ramp)
+    start, r_end, d_end = (whole("brn_ramp", step, 0) for step in ramp)
     if min(r_end, d_end) < start:
         raise ValueError(f"brn_ramp is {start} {r_end} {d_end}; expected both ends at or after the start, {start}")
     return start, r_end, d_end
+
+
+def inference_of(settings):
+    """What the method evaluates with: its own option, else the setting; None where it has no batch normalizers."""
+    name, options = parse_method(settings.norm)
+    return options.get("inference", settings.inference) if "inference" in models.norm_options(name) else None
 
 
 def build(settings, image_shape, classes, steps):
@@ -202,6 +221,8 @@ def build(settings, image_shape, classes, steps):
     if name == "brn":
         limits = optim.renorm_schedule(*(settings.brn_ramp or (round(part * steps) for part in RAMP)))
         options = dict(zip(("r_max", "d_max"), limits, strict=True)) | options
+    if "inference" in models.norm_options(name):
+        options = {"inference": settings.inference} | options
     common = {
         "norm": name,
         "in_channels": image_shape[-1],

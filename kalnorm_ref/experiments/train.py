@@ -7,26 +7,26 @@ augmentation are functions of (seed, epoch), and BLAS runs on one thread, so tha
 import csv
 import math
 import os
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from .. import backend
 from .. import data as datasets
 from ..layers.loss import cross_entropy
 from ..optim import SGD
-from . import checkpoint
-from .settings import Settings, build, learning_rate
+from . import checkpoint, record_plot
+from . import record as records
+from .evaluate import evaluate, population_pass
+from .progress import announce, progress_bar
+from .settings import Settings, build, inference_of, learning_rate
 
 COLUMNS = ("epoch", "train_loss", "test_loss", "test_error", "seconds", "images_per_second")
 TIMES = COLUMNS[-2:]  # not in the checkpoint, whose bytes are a function of the settings
 LOG = "log.csv"
-TEST_BATCH = 100  # images; larger ones take memory and no less time
 
 
 class Run(NamedTuple):
@@ -38,6 +38,7 @@ class Run(NamedTuple):
     optimizer: SGD
     rows: list  # one dict an epoch that is finished
     out: Path | None
+    recorded: list | None  # rows of record.csv; None where none was asked for
 
     @property
     def steps_per_epoch(self):
@@ -45,21 +46,26 @@ class Run(NamedTuple):
         return len(self.dataset.train_labels) // self.settings.gradient_batch_size
 
 
-def train(settings, out=None, resume=False, progress=True, dataset=None):
+def train(settings, out=None, resume=False, progress=True, dataset=None, record=False):
     """Train one network, evaluate it after every epoch, and return a row (dict) for each epoch.
 
     A row holds epoch (from 1), train_loss (mean over the steps), test_loss, test_error in percent (inference mode),
     seconds (of training, without the evaluation) and images_per_second. With `out`, log.csv holds the rows and
     checkpoint.npz the state after the last finished epoch; `resume` goes on from there, or starts where there is none.
-    `dataset` saves loading it again.
+    `dataset` saves loading it again. `record` also keeps record.csv (see experiments.record) and record.png in `out`.
     Raises: ValueError for bad data, settings that the network refuses, a checkpoint that is damaged or of other
-    settings, or, without `resume`, an `out` that holds a checkpoint.
+    settings, or, without `resume`, an `out` that holds a checkpoint; for a record without an `out` or of a method
+    without batch normalizers.
     """
-    return proceed(prepare(settings, out, resume, dataset), progress)
+    return proceed(prepare(settings, out, resume, dataset, record), progress)
 
 
-def prepare(settings, out=None, resume=False, dataset=None):
+def prepare(settings, out=None, resume=False, dataset=None, record=False):
     """Load the data, build the network, read the checkpoint; write nothing. Returns a Run, for `proceed`."""
+    if record and out is None:
+        raise ValueError("a record needs a folder to write into; out is None")
+    if record and inference_of(settings) is None:
+        raise ValueError(f"method {settings.norm!r} cannot be recorded; expected one with batch normalizers")
     dataset = load_data(settings) if dataset is None else dataset
     steps = settings.epochs * (len(dataset.train_labels) // settings.gradient_batch_size)
     shape, classes = dataset.train_images.shape[1:], len(dataset.classes)
@@ -67,11 +73,13 @@ def prepare(settings, out=None, resume=False, dataset=None):
     net = build(settings, shape, classes, steps)
     optimizer = SGD(net, settings.lr, settings.momentum, settings.weight_decay, settings.clip_norm)
     out = None if out is None else output_folder(out)
-    run = Run(settings, dataset, net, optimizer, [], out)
+    run = Run(settings, dataset, net, optimizer, [], out, [] if record else None)
     if out is not None and (out / checkpoint.NAME).exists():
         if not resume:
             raise ValueError(f"{out} holds a checkpoint; go on from it with --resume, or name another folder")
         _take_up(run, out / checkpoint.NAME)
+    if run.rows and record:
+        run.recorded.extend(records.read(out / records.NAME, len(run.rows)))
     return run
 
 
@@ -114,8 +122,11 @@ def _identity(settings):
 
 
 def _take_up(run, path):
-    record, states = checkpoint.load(path)
-    before, now = record["settings"], _identity(run.settings)
+    try:
+        stored, states = checkpoint.load(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; delete it to start over") from error
+    before, now = stored["settings"], _identity(run.settings)
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             raise ValueError(
@@ -127,7 +138,7 @@ def _take_up(run, path):
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: does not fit the network ({error}); delete it to start over") from error
     times = _read_times(path.with_name(LOG))
-    run.rows.extend(row | times.get(row["epoch"], dict.fromkeys(TIMES, math.nan)) for row in record["rows"])
+    run.rows.extend(row | times.get(row["epoch"], dict.fromkeys(TIMES, math.nan)) for row in stored["rows"])
 
 
 def _read_times(path):
@@ -146,7 +157,7 @@ def proceed(run, progress=True, bar=None):
     settings = run.settings
     if run.out is not None:
         run.out.mkdir(parents=True, exist_ok=True)
-    per_epoch = run.steps_per_epoch * settings.gradient_batch_size
+    per_epoch = images_per_epoch(settings, run.dataset)
     done, total = len(run.rows) * per_epoch, settings.epochs * per_epoch
     own = bar is None
     bar = progress_bar(settings.norm, total, done, progress) if own else bar
@@ -155,32 +166,24 @@ def proceed(run, progress=True, bar=None):
             _write_log(run)
             for epoch in range(len(run.rows), settings.epochs):
                 run.rows.append(_epoch(run, epoch, bar))
-                _write_log(run)  # first, since the checkpoint leaves the times to it
+                _write_log(run)  # these two first, since the checkpoint leaves times and record to them
+                _write_record(run)
                 _write_checkpoint(run)
                 if own and progress:
                     announce(f"epoch {epoch + 1} of {settings.epochs}: {sentence(run.rows[-1])}")
     finally:
         if own:
             bar.close()
+        if run.recorded:
+            record_plot.draw(run.out / record_plot.NAME, settings, run.recorded)
     return run.rows
 
 
-def progress_bar(title, total, done=0, progress=True):
-    """A bar that counts images, on stderr where that is a terminal; a log file gets the lines of `announce` alone."""
-    return tqdm(
-        total=total,
-        initial=done,
-        desc=title,
-        unit="img",
-        unit_scale=True,
-        disable=None if progress else True,
-        dynamic_ncols=True,
-    )
-
-
-def announce(text):
-    """Print a line on stderr, above the bar if there is one."""
-    tqdm.write(text, file=sys.stderr)
+def images_per_epoch(settings, dataset):
+    """Images that the progress bar counts in an epoch: those trained on, and those that population statistics take."""
+    size = settings.gradient_batch_size
+    passes = 2 if inference_of(settings) == "population" else 1
+    return passes * (len(dataset.train_labels) // size * size)
 
 
 def _epoch(run, epoch, bar):
@@ -207,7 +210,14 @@ def _epoch(run, epoch, bar):
         bar.set_postfix_str(f"epoch {epoch + 1}/{settings.epochs}, loss {losses[-1]:.3f}, {before}", refresh=False)
         bar.update(len(labels))
     seconds = time.perf_counter() - start
-    test_loss, test_error = evaluate(net, run.dataset.test_images, run.dataset.test_labels)
+    sizes = settings.gradient_batch_size, settings.statistics_batch_size
+    if inference_of(settings) == "population":
+        bar.set_postfix_str(f"epoch {epoch + 1}/{settings.epochs}, population statistics, {before}", refresh=False)
+        population_pass(net, run.dataset.train_images, *sizes, bar.update)
+    test_loss, test_error = evaluate(net, run.dataset.test_images, run.dataset.test_labels, sizes[1])
+    if run.recorded is not None:
+        measured = records.measure(net, run.dataset.train_images, settings)
+        run.recorded.extend({"epoch": epoch + 1} | row for row in measured)
     return {
         "epoch": epoch + 1,
         "train_loss": float(np.mean(losses)),
@@ -226,23 +236,17 @@ def sentence(row):
     )
 
 
-def evaluate(net, images, labels):
-    """Mean loss and error in percent, in inference mode; outputs that are NaN count as argmax has it, as label 0."""
-    loss, wrong = 0.0, 0
-    for start in range(0, len(labels), TEST_BATCH):
-        part = slice(start, start + TEST_BATCH)
-        logits = net.forward(images[part], training=False)
-        loss += float(cross_entropy(logits, labels[part])[0]) * len(labels[part])
-        wrong += int((logits.argmax(axis=-1) != labels[part]).sum())
-    return loss / len(labels), 100 * wrong / len(labels)
-
-
 def _write_checkpoint(run):
     if run.out is not None:
         rows = [{name: row[name] for name in COLUMNS if name not in TIMES} for row in run.rows]
-        record = {"settings": _identity(run.settings), "epoch": len(rows), "rows": rows}
+        stored = {"settings": _identity(run.settings), "epoch": len(rows), "rows": rows}
         states = {"net": run.net.state_dict(), "optimizer": run.optimizer.state_dict()}
-        checkpoint.save(run.out / checkpoint.NAME, record, **states)
+        checkpoint.save(run.out / checkpoint.NAME, stored, **states)
+
+
+def _write_record(run):
+    if run.recorded is not None:
+        checkpoint.write_csv(run.out / records.NAME, records.COLUMNS, run.recorded)
 
 
 def _write_log(run):
