@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 
 import kalnorm_ref as kr
@@ -18,3 +19,11 @@ def backend(request):
         pytest.skip(str(error))
     with context:
         yield request.param
+
+
+@pytest.fixture
+def reseeded(request):
+    """Start the generator of the test's module, and of its `images`, anew: no number depends on the tests before."""
+    places = vars(request.module), request.module.images.__globals__
+    for seed, place in enumerate(places):
+        place["rng"] = np.random.default_rng([57, seed])

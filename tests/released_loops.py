@@ -11,7 +11,9 @@ end to end. A forward can plant one `mistake`: `fault(right, name=wrong)` is `wr
              "running_from", "eps", "decay"
 """
 
+import itertools
 import math
+import operator
 
 FUSION = "cross_term_dropped cross_without_p weights_swapped first_fused batches_interleaved eps_forgotten"
 TRANSPORT = "relu_forgotten var_for_std m_minus_one draws_shared push_normalized state_rectified_first"
@@ -40,22 +42,20 @@ def extent(n, kernel, stride, padding, fault):
 
 
 def convolve(image, weight, stride, padding, fault):
-    rows, top = extent(len(image), len(weight), stride, padding, fault)
-    columns, left = extent(len(image[0]), len(weight[0]), stride, padding, fault)
-    return [
-        [at_position(image, weight, i * stride - top, j * stride - left) for j in range(columns)] for i in range(rows)
-    ]
-
-
-def at_position(image, weight, top, left):
-    """One output position: all its channels."""
-    total = [0.0] * len(weight[0][0][0])
-    for a, taps in enumerate(weight):
-        for b, tap in enumerate(taps):
-            if 0 <= top + a < len(image) and 0 <= left + b < len(image[0]):
-                for value, per_output in zip(image[top + a][left + b], tap, strict=True):
-                    total = [t + value * w for t, w in zip(total, per_output, strict=True)]
-    return total
+    kh, kw, height, width = len(weight), len(weight[0]), len(image), len(image[0])
+    rows, top = extent(height, kh, stride, padding, fault)
+    columns, left = extent(width, kw, stride, padding, fault)
+    taps = list(itertools.product(range(kh), range(kw)))
+    outside, outputs = [0.0] * len(image[0][0]), range(len(weight[0][0][0]))
+    kernels = [[per_output[o] for a, b in taps for per_output in weight[a][b]] for o in outputs]
+    out = [[None] * columns for _ in range(rows)]
+    for i, j in itertools.product(range(rows), range(columns)):
+        patch = []
+        for a, b in taps:
+            u, v = i * stride + a - top, j * stride + b - left
+            patch += image[u][v] if 0 <= u < height and 0 <= v < width else outside
+        out[i][j] = [sum(map(operator.mul, patch, kernel)) for kernel in kernels]
+    return out
 
 
 def each_value(image, f):

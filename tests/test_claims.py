@@ -13,6 +13,7 @@ from kalnorm_ref import full_covariance, gradcheck, inference
 from kalnorm_ref.layers import Estimate
 
 rng = np.random.default_rng(83)
+pytestmark = pytest.mark.usefixtures("reseeded")
 C, PREVIOUS = 3, 2
 F64 = {"dtype": np.float64}
 X = np.random.default_rng(1).normal(3.0, 2.0, (6, 8, 8, 2))

@@ -26,6 +26,13 @@ def rows_of(folder, *modes, **options):
     return evaluate.evaluate_modes(evaluate.restore(folder, **options), modes or MODES, progress=False)[0]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    train.train(small(epochs=1), folder / "out", progress=False)
+    return (folder / "out" / checkpoint.NAME).read_bytes()
+
+
 class Count:
     """A progress bar that only counts; it stops the run, as Ctrl-C does, at `stop` images."""
 
@@ -54,7 +61,7 @@ class Count:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("norm", ["bn", "brn", "kn-learned", "kn-analytic"])
+@pytest.mark.parametrize("norm", ["bn", "brn", "kn-learned", "kn-analytic", "kn-released"])
 def test_evaluate_repeats_the_last_row_of_train(tmp_path, norm, mode):
     last = train.train(small(norm=norm, inference=mode), tmp_path, progress=False)[-1]
     found = {row["inference"]: row for row in rows_of(tmp_path)}
@@ -155,6 +162,15 @@ def test_the_bar_of_evaluate_counts_to_its_end(tmp_path, monkeypatch):
     assert totals == [bar.n] == [3 * 500 + WHOLE]
     rows_of(tmp_path, "running", "batch")
     assert totals[1] == bar.n - totals[0] == 2 * 500
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_quiet_shows_no_bar(trained, tmp_path, monkeypatch, quiet):
+    (tmp_path / checkpoint.NAME).write_bytes(trained)
+    asked = []
+    monkeypatch.setattr(evaluate, "progress_bar", lambda title, total, progress: asked.append(progress) or Count())
+    assert cli.main(["evaluate", str(tmp_path), "--inference", "running", *["--quiet"] * quiet]) == 0
+    assert asked == [not quiet]
 
 
 @pytest.mark.parametrize("stop", [WHOLE + 32, 3 * WHOLE + 64])
@@ -262,13 +278,6 @@ MISTAKES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    train.train(small(epochs=1), folder / "out", progress=False)
-    return (folder / "out" / checkpoint.NAME).read_bytes()
-
-
 @pytest.mark.parametrize(("arguments", "change", "message"), MISTAKES, ids=[message for *_, message in MISTAKES])
 def test_a_mistake_is_one_line_and_exit_code_2(trained, tmp_path, monkeypatch, capsys, arguments, change, message):
     monkeypatch.chdir(tmp_path)
@@ -281,3 +290,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(trained, tmp_path, monkeypatch, c
     printed = capsys.readouterr()
     assert printed.err.startswith(f"kalnorm-ref: error: {message}") and printed.err.count("\n") == 1
     assert printed.out == "" and "delete it" not in printed.err
+
+
+def test_a_diverged_run_reports_its_nan_population(tmp_path):
+    chosen = settings.make(norm="bn", epochs=1, lr=1e30, inference="population", train_images=32)
+    row = train.train(chosen, tmp_path, progress=False)[-1]
+    assert np.isnan(row["test_loss"])

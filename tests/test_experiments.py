@@ -234,6 +234,12 @@ def test_a_checkpoint_is_never_unpickled(tmp_path):
         checkpoint.load(tmp_path / checkpoint.NAME)
 
 
+def test_a_checkpoint_that_holds_something_else_is_named(tmp_path):
+    np.savez(tmp_path / checkpoint.NAME, record=np.array("{}"), **{"other/x": np.zeros(1)})
+    with pytest.raises(ValueError, match=r"npz: truncated, damaged or no checkpoint \(holds other/x\)\Z"):
+        checkpoint.load(tmp_path / checkpoint.NAME)
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
     checkpoint.write_text(tmp_path / "a", "old")
 

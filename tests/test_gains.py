@@ -12,6 +12,7 @@ from kalnorm_ref import gradcheck, inference
 from kalnorm_ref.layers import Estimate
 
 rng = np.random.default_rng(79)
+pytestmark = pytest.mark.usefixtures("reseeded")
 C, PREVIOUS = 3, 2
 F64 = {"dtype": np.float64}
 X, LABELS = np.random.default_rng(5).normal(3.0, 2.0, (6, 6, 6, 2)), np.array([0, 1, 2, 2, 1, 0])

@@ -1,7 +1,7 @@
 """Every backward against three things that share nothing with it: complex step, central differences, scalar loops.
 
 Each public pair runs on cases that differ in what broadcasts and what is absent. For each pair, every mistake that
-derivations.MISTAKES can plant must be rejected by the same check that the right gradient passes.
+MISTAKES of the loops can plant must be rejected by the same check that the right gradient passes.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kalnorm_ref as kr
-from kalnorm_ref import backend, batch_norm, cli, full_covariance, gradproof, kalman_norm, moments, transport
+from kalnorm_ref import backend, batch_norm, cli, full_covariance, gradcheck, gradproof, kalman_norm, moments, transport
 from kalnorm_ref.gradproof import BOUNDS, PAIRS, proof, report
 from kalnorm_ref.gradproof.loops import normalizers
 
@@ -101,6 +101,13 @@ def test_a_constant_in_the_forward_is_seen_in_the_result(monkeypatch):
     assert ("result", "mpmath") in {(row.argument, judge) for row, judge, _ in found}
 
 
+@pytest.mark.parametrize("judge", FOUR[:2])
+def test_a_mistake_in_a_numerical_derivative_is_seen_in_its_column_alone(judge, monkeypatch):
+    right = getattr(gradcheck, judge)
+    monkeypatch.setattr(gradcheck, judge, lambda *a: off(right(*a), 0)[0])
+    assert columns_beyond("affine") == {judge}
+
+
 def test_a_mistake_in_the_backward_of_the_loops_is_seen_in_their_column_alone(monkeypatch, capsys):
     right = normalizers.fuse_backward
     monkeypatch.setattr(normalizers, "fuse_backward", lambda *a, mistake: right(*a, mistake=mistake or "p_for_q"))
@@ -148,7 +155,7 @@ def test_nan_fails(monkeypatch, capsys):
 def test_a_missing_gradient_is_refused(change, message, monkeypatch):
     right = full_covariance.predict_backward
     monkeypatch.setattr(full_covariance, "predict_backward", lambda *a: change(right(*a)))
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(ValueError, match=f"^{message}\ngradproof of full.predict$"):
         gradproof.prove(["full.predict"])
 
 

@@ -14,6 +14,7 @@ from kalnorm_ref.layers.gain import Gain
 from kalnorm_ref.layers.transition import Transition
 
 rng = np.random.default_rng(73)
+pytestmark = pytest.mark.usefixtures("reseeded")
 C, PREVIOUS = 3, 2
 F64 = {"dtype": np.float64}
 FULL = {"covariance": "full"}

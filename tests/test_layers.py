@@ -9,10 +9,11 @@ import pytest
 import tolerances
 
 import kalnorm_ref as kr
-from kalnorm_ref import gradcheck
+from kalnorm_ref import gradcheck, inference
 from kalnorm_ref.gradproof.loops import normalizers as derivations
 
 rng = np.random.default_rng(57)
+pytestmark = pytest.mark.usefixtures("reseeded")
 C, EPS = 3, 1e-3
 F64 = {"dtype": np.float64}
 
@@ -41,6 +42,23 @@ MAKERS = {
     "KalmanNorm, shrink": lambda **dtype: kr.KalmanNorm(
         C, 2, transition="zero", statistics_batch_size=2, eps=EPS, **dtype
     ),
+    "KalmanNorm, shrink, full covariance": lambda **dtype: kr.KalmanNorm(
+        *(C, 2, "learned", 0.4, "full", EPS), transition="zero", noise_form="cholesky", **dtype
+    ),
+    "KalmanNorm, shrink, pseudo-count": lambda **dtype: kr.KalmanNorm(
+        *(C, 2, "learned", 0.4, "diagonal", EPS), transition="zero", gain_kind="pseudo_count", **dtype
+    ),
+    "KalmanNorm, no prior arrives": lambda **dtype: kr.KalmanNorm(C, 2, eps=EPS, **dtype),
+    "KalmanNorm, analytic": lambda **dtype: kr.KalmanNorm(C, C, "analytic", eps=EPS, **dtype),
+    "KalmanNorm, released": lambda **dtype: kr.KalmanNorm(
+        C, C, "released", eps=EPS, preset="as_released", statistics_batch_size=3, **dtype
+    ),
+    "KalmanNorm, filter": lambda **dtype: kr.KalmanNorm(C, 2, "filter", eps=EPS, **dtype),
+    "GroupNorm": lambda **dtype: kr.GroupNorm(C, 1, EPS, **dtype),
+    "LayerNorm": lambda **dtype: kr.LayerNorm(C, EPS, **dtype),
+    "InstanceNorm": lambda **dtype: kr.InstanceNorm(C, EPS, **dtype),
+    "GroupKalmanNorm, no prior arrives": lambda **dtype: kr.GroupKalmanNorm(C, 1, 2, eps=EPS, **dtype),
+    "GroupKalmanNorm, shrink": lambda **dtype: kr.GroupKalmanNorm(C, 3, 2, transition="zero", eps=EPS, **dtype),
     "MaxPool2d": lambda **dtype: kr.MaxPool2d(2),
     "AvgPool2d": lambda **dtype: kr.AvgPool2d(2),
     "GlobalAvgPool2d": lambda **dtype: kr.GlobalAvgPool2d(),
@@ -48,7 +66,7 @@ MAKERS = {
     "Flatten": lambda **dtype: kr.Flatten(),
     "Identity": lambda **dtype: kr.Identity(),
 }
-NORMALIZERS = [name for name in MAKERS if "Norm" in name or "Renorm" in name]
+NORMALIZERS = [name for name in MAKERS if name.startswith(("Batch", "Kalman"))]
 each_layer = pytest.mark.parametrize("name", MAKERS)
 each_normalizer = pytest.mark.parametrize("name", NORMALIZERS)
 
@@ -111,46 +129,18 @@ def test_gradients_look_like_parameters(name, dtype, training, backend):
     assert all(value.dtype == dtype for value in layer.running.values())
 
 
-def test_relu_at_zero_and_nan():
-    layer = kr.ReLU()
-    y = layer.forward(np.array([-1.0, -0.0, 0.0, 2.0, np.nan, np.inf, -np.inf]))
-    np.testing.assert_array_equal(y, [0, 0, 0, 2, np.nan, np.inf, 0])
-    assert not np.signbit(y[:3]).any()
-    np.testing.assert_array_equal(layer.backward(np.full(7, 5.0))[[0, 1, 2, 3, 5, 6]], [0, 0, 0, 5, 5, 0])
-    assert layer.forward(np.ones(2, np.float32)).dtype == np.float32
-
-
-def test_dropout():
-    x, keep = np.full((200, 500), 3.0, np.float32), 0.7
-    layer, twin, other = kr.Dropout(keep, 5), kr.Dropout(keep, 5), kr.Dropout(keep, 6)
-    y = layer.forward(x, training=True)
-    kept = y != 0
-    np.testing.assert_array_equal(layer.backward(np.ones_like(x)), np.where(kept, np.float32(1 / keep), 0))
-    np.testing.assert_allclose(y[kept], 3.0 / keep, rtol=1e-6)
-    error = np.sqrt((1 - keep) / keep / x.size)  # of the mean over x
-    assert abs(y.mean(dtype=float) / 3.0 - 1) <= tolerances.STANDARD_ERRORS * error
-    np.testing.assert_array_equal(twin.forward(x, training=True), y)
-    assert (other.forward(x, training=True) != y).any()
-    saved = layer.state_dict()
-    second = layer.forward(x, training=True)
-    assert (second != y).any()
-    assert layer.forward(x) is x  # inference draws nothing
-    resumed = kr.Dropout(keep, 5)
-    resumed.load_state_dict(saved)
-    np.testing.assert_array_equal(resumed.forward(x, training=True), second)
-    np.testing.assert_array_equal(kr.Dropout(1, 5).forward(x, training=True), x)
-    for wrong in (0, 1.1, -0.5):
-        with pytest.raises(ValueError, match=rf"^keep is {wrong}; expected a probability in \(0, 1\]$"):
-            kr.Dropout(wrong, 5)
-
-
 @each_normalizer
 def test_channel_axis(name, backend):
     last, first = MAKERS[name](**F64), MAKERS[name](**F64)
     first.channel_axis = 1
     x, dy = images(), rng.standard_normal((6, 2, 2, C))
     move = lambda a: np.moveaxis(a, -1, 1)  # noqa: E731
-    for training in (True, False):
+    for mode in ("training", "running", "batch", "population"):
+        training = mode == "training"
+        for layer, data in () if training else ((last, x), (first, move(x))):
+            layer.set_inference(mode)
+            if mode == "population":
+                inference.recompute_population(layer, [data, 2 * data])
         y, dx = last.forward(x, training), last.backward(dy)
         np.testing.assert_array_equal(first.forward(move(x).copy(), training), move(y))
         np.testing.assert_array_equal(first.backward(move(dy)), move(dx))

@@ -15,6 +15,7 @@ from kalnorm_ref.gradproof.loops import normalizers as derivations
 from kalnorm_ref.layers import Estimate
 
 rng = np.random.default_rng(71)
+pytestmark = pytest.mark.usefixtures("reseeded")
 C, PREVIOUS = 3, 2
 F64 = {"dtype": np.float64}
 

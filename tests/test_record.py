@@ -150,7 +150,7 @@ def test_so_many_images_pass(count, size, gradient, passed):
     assert record.measure(net, np.zeros((count, 8, 8, 1)), chosen) == [] and batches == passed
 
 
-@pytest.mark.parametrize("norm", ["bn", "brn", "kn-learned", "kn-analytic"])
+@pytest.mark.parametrize("norm", ["bn", "brn", "kn-learned", "kn-analytic", "kn-released"])
 def test_a_record_changes_no_bit_of_the_training(tmp_path, norm):
     chosen = small(norm=norm, augment=True)
     plain = train.train(chosen, tmp_path / "plain", progress=False)

@@ -99,14 +99,15 @@ def groupings(v):
 
 
 def samplings(v):
-    for lead, (x, weight, stride, padding) in zip(((), (1,), (2, 2)), GEOMETRY.values(), strict=False):
-        arguments = v.pair(*lead, x[3]), v.normal(*lead, *x[1:]), v.normal(*weight), stride, padding
-        yield "sampled", arguments
-        yield "sampled_backward", (v.gradient(*lead, weight[3]), *arguments)
-    for x, weight, stride, padding in GEOMETRY.values():
-        arguments = v.pair(x[0], x[3]), v.normal(*x), v.normal(*weight), stride, padding
-        yield "sampled", arguments
-        yield "sampled_backward", (v.gradient(x[0], weight[3]), *arguments)
+    """Arguments of sampled and its backward: none to two leading axes, every geometry, and a variance of zero."""
+    shapes = [((), "1x1"), ((1,), "3x3"), ((2, 2), "stride 2")]
+    for lead, name in (*shapes, *(((GEOMETRY[name][0][0],), name) for name in GEOMETRY)):
+        (_, *image), weight, stride, padding = GEOMETRY[name]
+        estimate, rest = v.pair(*lead, image[-1]), (v.normal(*lead, *image), v.normal(*weight), stride, padding)
+        certain = kr.Moments(estimate.mean, v.array(np.zeros(estimate.var.shape)))
+        for arguments in ((estimate, *rest), (certain, *rest))[: 2 if lead == (1,) else 1]:
+            yield "sampled", arguments
+            yield "sampled_backward", (v.gradient(*lead, weight[3]), *arguments)
 
 
 def fusions(v):

@@ -47,9 +47,7 @@ def _prepare(arguments):
             print(to_json({"method": run.settings.norm, "seed": run.settings.seed} | last))
             return
         error, loss = f"test error {last['test_error']:.2f} %", f"training loss {last['train_loss']:.4f}"
-        files = (
-            "log.csv, checkpoint.npz, record.csv and record.png" if run.recorded else "log.csv and checkpoint.npz"
-        )
+        files = "log.csv, checkpoint.npz, record.csv and record.png" if run.recorded else "log.csv and checkpoint.npz"
         print(f"{run.settings.norm}, epoch {last['epoch']}: {error}, {loss}; {files} are in {run.out}")
 
     return work

@@ -16,6 +16,7 @@ from ..running import running_average, unbiased
 from .base import Layer
 
 INFERENCE = ("running", "batch", "population")
+ABSENT = -1  # a population variance before there is one; NaN would be that of a run that diverged
 
 
 class Seen(NamedTuple):
@@ -59,10 +60,10 @@ class BatchNormalizer(Layer):
         if mode not in INFERENCE:
             raise ValueError(f"inference is {mode!r}; expected one of {', '.join(map(repr, INFERENCE))}")
         self.inference = mode
-        for name in ("population_mean", "population_var"):
+        for name, absent in (("population_mean", 0), ("population_var", ABSENT)):
             self.running.pop(name, None)
             if mode == "population":
-                self.running[name] = np.full_like(self.params["gamma"], np.nan)
+                self.running[name] = np.full_like(self.params["gamma"], absent)
 
     @property
     def step(self):
@@ -151,7 +152,7 @@ class BatchNormalizer(Layer):
         moments, eps = self.running_moments()
         if self.inference == "population":
             moments, eps = Moments(self.running["population_mean"], self.running["population_var"]), self.eps
-            if np.isnan(moments.var).all():
+            if (moments.var == ABSENT).all():
                 raise RuntimeError(
                     "the population statistics are not there yet; call recompute_population(net, batches) first"
                 )

@@ -39,14 +39,13 @@ class Trace:
         return page.render(self, fractions)
 
     def save(self, path):
-        """Write all values to `path` (npz, without pickle): one array "NNN name" a step, and one array of text or
-        numbers for each other field: name, symbol, equation, file, line."""
+        """Write all values to `path` (npz, without pickle): an array "NNN name" for each step, and the arrays names,
+        symbols, equations, files and lines."""
         arrays = {f"{number:03d} {step.name}": step.value for number, step in enumerate(self.steps, 1)}
-        fields = {
-            f: np.array([getattr(s, f) for s in self.steps]) for f in ("name", "symbol", "equation", "file", "line")
-        }
+        for field in ("name", "symbol", "equation", "file", "line"):
+            arrays[f"{field}s"] = np.array([getattr(step, field) for step in self.steps])
         with Path(path).open("wb") as stream:
-            np.savez(stream, **arrays, **fields)
+            np.savez(stream, **arrays)
 
 
 def trace(function, /, *args, **kwargs):

@@ -40,7 +40,7 @@ def find(definition, names, used, number=""):
         for name in names:
             fitting = [clause for clause in clauses if name in clause.left and number in clause.number]
             if used:  # one name may have several equations, such as those of the modes of push
-                fitting = [c for c in fitting if {*c.left, *right_side(c.text)} & {*used}]
+                fitting = [c for c in fitting if {names[0], *c.left, *right_side(c.text)} & {*used}]
             if fitting:
                 return min(fitting, key=lambda clause: len(right_side(clause.text).symmetric_difference(used)))
     stated = {found[1] for found in NUMBER.finditer(definition.__doc__ or "")}

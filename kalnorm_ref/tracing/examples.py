@@ -156,7 +156,7 @@ EXAMPLES = {
         "exact": _exact(
             "two channels from two",
             mean=a(2, -1),
-            cov=a([2, 1 / 2], [1 / 2, 1]),
+            cov=a([4, 1 / 2], [1 / 2, 1]),
             transition=a([1, 1 / 2], [-1, 2]),
             noise_cov=a([1, 1 / 4], [1 / 4, 1 / 2]),
             dmean=a(1, -2),

@@ -194,7 +194,9 @@ class Recorder:
         code = code if shared else f"{name} = {code}"
         used = list(dict.fromkeys(i for n in statements.uses(node) for i in self._indices(here, n)))
         if used or not statements.renames(node):
-            number, formula, used = self._equation(here, (mark.removeprefix("1/"), name), source, used, returned)
+            field = name.rpartition(".")[2]
+            names = (mark.removeprefix("1/"), name, f"d{field}" if name.startswith("d") else field)
+            number, formula, used = self._equation(here, names, source, used, returned)
         else:
             number, formula = "", ""  # kept in a cache, and computed before the trace began
         index, before = len(self.steps), here.made.get(name)
