@@ -238,13 +238,16 @@ AFTER = {  # of 15 positions; a block of 4; 6 positions side by side; keep 0.8
 @pytest.mark.parametrize("name", AFTER)
 def test_moments_through_a_layer(name):
     layer, shape, expected = AFTER[name]
-    function = lambda moments: layer.carry(np.zeros(shape), Estimate(moments, True), training=True)[1].moments  # noqa: E731
+
+    def function(moments):
+        return layer.carry(np.zeros(shape), Estimate(moments, "closed"), training=True)[1].moments
+
     result = function(MOMENTS)
     assert gradcheck.max_error(tuple(result), tuple(expected)) <= tolerances.LOOPS
     up = kr.Moments(*(rng.standard_normal(s.shape) for s in result))
     _, gradient = layer.carry_backward(np.zeros_like(layer.carry(np.zeros(shape), None)[0]), up)
     assert gradient is up  # no estimate came, so none is transformed
-    y, _ = layer.carry(np.zeros(shape), Estimate(MOMENTS, True), training=True)
+    y, _ = layer.carry(np.zeros(shape), Estimate(MOMENTS, "closed"), training=True)
     _, gradient = layer.carry_backward(y, up)
     gradcheck.check(function, (MOMENTS,), up, (gradient,), tolerances.COMPLEX_STEP)
 
@@ -252,10 +255,10 @@ def test_moments_through_a_layer(name):
 def test_estimates_that_no_layer_changes():
     """Dropout outside training, and every layer on the way of an estimate that is handed on as it is."""
     dropout, x = kr.Dropout(0.5, 1), np.zeros((2, C))
-    assert dropout.carry(x, Estimate(MOMENTS, True))[1].moments is MOMENTS
+    assert dropout.carry(x, Estimate(MOMENTS, "closed"))[1].moments is MOMENTS
     assert dropout.carry_backward(x, MOMENTS)[1] is MOMENTS
     for layer, shape, _ in AFTER.values():
-        y, carried = layer.carry(np.zeros(shape), Estimate(MOMENTS, False), training=True)
+        y, carried = layer.carry(np.zeros(shape), Estimate(MOMENTS, "held"), training=True)
         assert carried.moments is MOMENTS and layer.carry_backward(y, MOMENTS)[1] is MOMENTS
 
 

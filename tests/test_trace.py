@@ -29,6 +29,10 @@ def symbols_of(trace):
     return [step.symbol for step in trace.steps]
 
 
+def parts_of(trace):
+    return trace.steps, trace.notes
+
+
 def traced(method, name):
     return methods.run(method, EXAMPLES[method][name].arguments)
 
@@ -168,6 +172,17 @@ def test_arguments_take_the_symbols_of_the_definition_they_go_to():
     names = {s.name: s.symbol for s in trace.steps[:4]}
     assert names == {"data": "x", "before": "a", "spread": "b", "share": "q"}
     assert [note.meaning for note in trace.notes[:1]] == ["input: samples down, channels across"]
+
+
+def test_sizes_that_are_equal_by_chance_keep_their_names():
+    given = {s.name: s.symbol for s, n in zip(*parts_of(traced("conv2d", "exact")), strict=True) if n.part == "given"}
+    assert (given["height"], given["width"], given["weight"]) == ("height", "width", "W")
+
+
+def test_each_element_of_a_tuple_has_the_code_that_made_it():
+    codes = {s.name: n.code for s, n in zip(*parts_of(traced("relu", "decimal")), strict=True)}
+    assert codes["below[0]"] == "below[0] = s * phi * first"
+    assert codes["cdf"] == "cdf = np.where(positive, 1 - tail, tail)"
 
 
 def test_a_value_that_changes_hands_is_one_step():

@@ -1,7 +1,10 @@
-"""Holds what a trace says to the numbers and equations behind it: text, JSON, and the page of the docs."""
+"""Holds what a trace writes to the numbers and equations behind it: text, JSON, HTML, and the page of the docs."""
 
+import base64
+import hashlib
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 
 import kalnorm_ref as kr
 from kalnorm_ref import cli
-from kalnorm_ref.tracing import equations, figures, methods
+from kalnorm_ref.tracing import equations, figures, methods, typeset
 from kalnorm_ref.tracing.examples import EXAMPLES
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -47,6 +50,26 @@ def test_numbers_are_written_plainly(value, expected):
     assert figures.decimal(np.int64(12)) == "12"
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "shape", "words"),
+    [
+        ("x", ("batch_norm_forward",), (4, 2), ("sample", "channel", "batch")),
+        ("x", ("batch_norm_forward",), (3, 4, 2), ("sample", "channel", "batch")),
+        ("gain", ("fuse",), (2,), ("", "channel", "")),
+        ("dtransition", ("predict_backward",), (2, 3), ("to channel", "from channel", "batch")),
+        ("x", ("run_gn",), (2, 3, 4), ("position", "channel", "sample")),
+        ("prior_mean", ("run_gkn",), (2, 2), ("sample", "group", "")),
+        ("x", ("group_norm_forward", "batch_norm_forward"), (2, 6, 2), ("value", "group", "sample")),
+        ("prior_cov", ("run_full_kn",), (2, 2), ("channel", "channel", "batch")),
+        ("w", ("kalman_norm_backward",), (2, 2), ("channel", "channel", "batch")),
+        ("w", ("conv2d",), (3, 2), ("tap", "channel", "")),
+        ("draws", ("run_sampled", "sampled"), (2, 2, 3), ("column", "channel", "row")),
+    ],
+)
+def test_axes_have_the_names_of_what_they_count(name, path, shape, words):
+    assert figures.axes(name, path, np.zeros(shape)) == words
+
+
 def test_large_arrays_are_summarized():
     x = np.random.default_rng(3).normal(5, 3, (40, 30))
     text = kr.trace(kr.observe, x).text()
@@ -81,3 +104,39 @@ def test_json_is_the_trace(capsys):
         np.testing.assert_array_equal(step["value"], mine.value)
         assert step["shape"] == list(mine.shape) and step["line"] == mine.line
     assert found["steps"][-1]["formula"] == "dx = r (g - mean g - x_hat mean(g x_hat))"
+
+
+def test_the_policy_allows_the_pages_own_script_alone():
+    text = traced("bn", "exact").html()
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in text
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:,)", text) and "url(" not in text and "@import" not in text
+
+
+@pytest.mark.parametrize("method", EXAMPLES)
+def test_every_example_makes_a_page_that_parses(method):
+    for name in EXAMPLES[method]:
+        trace = traced(method, name)
+        text = trace.html(fractions=True)
+        assert text.count('<section class="step') == len(trace.steps)
+        for tag in ("section", "table", "figure", "ol", "li", "a", "div", "tr", "td", "th"):
+            assert len(re.findall(rf"<{tag}[ >]", text)) == text.count(f"</{tag}>"), tag
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("dmu = G_mu - r sum g", "d\u03bc = G\u03bc \u2212 r \u2211 g"),
+        ("r = (v + eps)^(-1/2)", "r = (v + \u03b5)\u2212\u00bd"),
+        ("dA = da mu'^T + 2 A * (db v'^T)", "dA = da \u03bc\u2032T + 2 A \u2217 (db v\u2032T)"),
+        ("xbar = 1/m sum_i x_i", "x\u0304 = 1/m \u2211i xi"),
+        ("dx_hat, r_max, running_mean, delta^2", "dx\u0302, rmax, running_mean, \u03b42"),
+        ("a < b & c > d", "a < b & c > d"),
+        ("dq = delta . dmu + <U, S>", "dq = \u03b4 \u00b7 d\u03bc + \u27e8U, S\u27e9"),
+    ],
+)
+def test_formulas_are_set_in_the_letters_of_mathematics(text, shown):
+    html = typeset.typeset(text)
+    assert unescape(re.sub(r"</?(?:var|sub|sup)>", "", html)) == shown
+    assert "<" not in re.sub(r"</?(?:var|sub|sup)>", "", html)

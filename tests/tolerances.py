@@ -4,10 +4,10 @@ An error is max |a - b| / max |b| per tensor (kalnorm_ref.gradcheck.max_error) u
 one is an entry in the changelog.
 """
 
-COMPLEX_STEP = 1e-12  # 6.6e-14, the noise of the filter, a sum that cancels, as does the gain of the full covariance; 3.6e-15 elsewhere
+COMPLEX_STEP = 1e-12  # 6.6e-14, noise of the filter, a sum that cancels; 1.0e-14, gain of the full covariance; 3.6e-15
 CENTRAL_DIFFERENCE = 5e-8  # 1.2e-8, group_norm; 1.0e-8, transport
-LOOPS = 1e-13  # 1.3e-14, the filter's 1 - K; 4.1e-15, group_kalman_norm of one group; 3.5e-15, the same gain; 6.8e-16 in kalman_norm
-STAGED = 1e-13  # 7.0e-15, the same gain; 3.3e-16 in batch_norm
+LOOPS = 1e-13  # 1.3e-14, 1 - K of the filter; 4.1e-15, group_kalman_norm of one group; 6.8e-16 in kalman_norm
+STAGED = 1e-13  # 7.0e-15, gain of the full covariance; 3.3e-16 in batch_norm
 FLOAT32_INPUT = 5e-6  # 1.2e-6, a Kalman layer; 6.6e-7, backward of fuse: float32 arguments against the same in float64
 ROUNDED_TO_FLOAT32 = 1e-7  # 5.4e-8, rounding itself: float32 gradients of the full covariance and of the filter
 IDENTITY = 1e-13  # 2.9e-15, the filter's gain read off its mean; 2.4e-15, corrections in every clip regime

@@ -66,6 +66,10 @@ def axes(name, path, array):
         words = ("to channel", "from channel", "batch")
     elif name == "weight":
         words = ("from channel", "to channel", "tap")
+    elif "conv2d" in path or "conv2d_backward" in path:
+        words = ("tap", "tap" if name in ("f", "g") else "channel", "")
+    elif "sampled" in path or "sampled_backward" in path:
+        words = ("column", "channel", "row") if array.ndim == 3 else ("position", "channel", "map and row")
     elif "cov" in name or name in MATRICES:
         words = ("channel", "channel", "batch")
     elif group is None and not {"run_gn", "run_gkn"} & {*path}:

@@ -113,7 +113,8 @@ class Recorder:
         """Index of the argument of the user's function that came on as `name`: it takes the symbol that it has here."""
         for at in sorted(set(caller.indices.values()), key=lambda i: not _alike(self.steps[i].name, name)):
             step, note = self.steps[at], self.notes[at]
-            fits = at not in self._settled and (_alike(step.name, name) or step.name == step.symbol)
+            nameless = step.name == step.symbol and step.value.dtype.kind != "i"  # integers are sizes, often equal
+            fits = at not in self._settled and (_alike(step.name, name) or nameless)
             if note.part == "given" and fits and _same(step.value, value):
                 self._settled.add(at)
                 self.steps[at], self.notes[at] = step._replace(symbol=mark), note._replace(meaning=meaning(mark))
@@ -169,7 +170,8 @@ class Recorder:
         """New steps for a value that `node` computed; none for what is a step already and only changed hands."""
         found = leaves(name, value)
         built = isinstance(value, Moments) and isinstance(node, ast.Call) and len(node.args) == len(found)
-        for (leaf, array), its in zip(found, node.args if built else [node] * len(found), strict=True):
+        nodes = node.args if built else statements.parts(node, len(found))
+        for (leaf, array), its in zip(found, nodes, strict=True):
             mark = symbol(leaf, here.scopes, returned)
             moved = statements.renames(its)
             if returned and built and moved:

@@ -26,7 +26,9 @@ _TOKEN = re.compile(
 
 def typeset(text):
     """HTML of a formula or a symbol; everything in it is escaped."""
-    return "".join(map(_token, _TOKEN.finditer(re.sub(r"\b1/2\b", "\u00bd", text))))
+    text = re.sub(r"\b1/2\b", "\u00bd", text.replace(" . ", " \u00b7 "))
+    text = re.sub(r"<(\w[^<>]*)>", "\u27e8\\1\u27e9", text)
+    return "".join(map(_token, _TOKEN.finditer(text)))
 
 
 def _token(found):
