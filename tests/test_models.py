@@ -164,11 +164,16 @@ def test_initial_gain(size, gain):
         (3, 3, {"transition": "diagonal"}, np.ones(3), 0.1),
         (3, 4, {"transition": "zero"}, None, 1.0),
         (3, 4, {"noise": 0.3}, np.full((3, 4), 0.25), 0.3),
+        (3, 4, {"variant": "filter"}, np.full((3, 4), 0.25), 0.75),
+        (3, 4, {"covariance": "full"}, np.full((3, 4), 0.25), 0.1),
+        (3, 4, {"covariance": "full", "transition": "zero"}, None, 1.0),
     ],
 )
 def test_initial_transition_and_noise(channels, previous, options, transition, noise):
     params = kr.KalmanNorm(channels, previous, dtype=np.float64, **options).params
     assert np.exp(params["log_noise"]) == pytest.approx(noise, rel=1e-14) and params["log_noise"].shape == ()
+    each = kr.KalmanNorm(channels, previous, noise_form="diagonal", dtype=np.float64, **options).params["log_noise"]
+    np.testing.assert_array_equal(each, [params["log_noise"]] * channels)
     if transition is None:
         assert "transition" not in params
     else:

@@ -97,6 +97,7 @@ def test_kn_in_order_with_numbers_and_formulas():
     assert found["xbar"] == ("B1", "xbar = 1/m sum_i x_i", "mean")
     assert found["x_hat"] == ("B0", "x_hat = (x - mu) r", "x_hat")
     assert found["dq"] == ("B5", "dq = dmu delta + dv (S - b + (1 - 2q) delta^2)", "dgain")
+    assert found["g"] == ("B0", "g = gamma dy", "g")
     assert found["da"] == ("B5", "da = dmu - ddelta", "dprior.mean")
     assert found["a"][2] == "prior.mean"
     parts = [note.part for note in trace.notes]
@@ -183,6 +184,23 @@ def test_each_element_of_a_tuple_has_the_code_that_made_it():
     codes = {s.name: n.code for s, n in zip(*parts_of(traced("relu", "decimal")), strict=True)}
     assert codes["below[0]"] == "below[0] = s * phi * first"
     assert codes["cdf"] == "cdf = np.where(positive, 1 - tail, tail)"
+
+
+def test_one_argument_in_two_places_keeps_its_first_symbol():
+    trace = kr.trace(lambda x, gamma: kr.batch_norm_forward(x, gamma, gamma), X, rng.normal(2, 1, 3))
+    assert symbols_of(trace)[:4] == ["x", "gamma", "beta", "eps"]
+
+
+def test_a_line_that_fails_binds_nothing():
+    def partly(x):
+        y = x + 1
+        try:
+            y = x.nothing + 2
+        except AttributeError:
+            z = y * 2
+        return z
+
+    assert [step.name for step in kr.trace(partly, X).steps] == ["x", "y", "z"]
 
 
 def test_a_value_that_changes_hands_is_one_step():

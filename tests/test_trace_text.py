@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from html import unescape
@@ -50,6 +51,29 @@ def test_numbers_are_written_plainly(value, expected):
     assert figures.decimal(np.int64(12)) == "12"
 
 
+def test_a_formula_is_the_one_whose_symbols_the_code_reads():
+    def formulas(method, name):
+        trace = traced(method, name)
+        return {step.symbol: note.formula for step, note in zip(trace.steps, trace.notes, strict=True)}
+
+    assert formulas("push", "belief")["dgamma"] == "dgamma = 2 gamma v r^2 dtv"
+    assert formulas("push", "observed")["dgamma"] == "dgamma = (xbar - mu) r dtm + 2 gamma S r^2 dtv"
+    assert formulas("push", "observed")["tm"] == "tm = beta + gamma (xbar - mu) r"
+    assert formulas("bn", "exact")["x_hat"] == "x_hat = (x - mu) r"
+    assert formulas("brn", "exact")["x_hat"] == "", "there it is z r + d, which no docstring says under this name"
+
+
+def test_text_has_a_heading_for_each_part_and_points_to_other_steps():
+    lines = traced("kn", "exact").text().splitlines()
+    heads = [line for line, below in itertools.pairwise(lines) if below and set(below) == {"-"}]
+    assert heads == ["Given", "Forward", "Backward"]
+    begun = next(line for line in lines if "in part; completed in step" in line)
+    number, _, completed = begun.strip().partition("  ")[0], *begun.rsplit(" ", 1)
+    assert f"{completed:>3}  dmu = G_mu - r sum g" in "\n".join(lines) and int(completed) == int(number) + 2
+    again = next(line for line in lines if "as in step" in line)
+    assert lines[lines.index(again) + 2] == next(b for a, b in zip(lines, lines[2:], strict=False) if " 18  x_hat" in a)
+
+
 @pytest.mark.parametrize(
     ("name", "path", "shape", "words"),
     [
@@ -75,6 +99,7 @@ def test_large_arrays_are_summarized():
     text = kr.trace(kr.observe, x).text()
     low, high, mean = (figures.decimal(f(x)) for f in (np.min, np.max, np.mean))
     assert f"40 x 30: 1200 values from {low} to {high}, mean {mean}; the first:" in text
+    assert text.count("\n       ...\n") == 1
     assert max(map(len, text.splitlines())) < 600 and text.isascii()
     with_nan = figures.summary(np.array([1.0, np.nan, 3.0]))
     assert with_nan == "3 values from 1 to 3, mean 2, 1 not finite"

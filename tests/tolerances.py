@@ -25,4 +25,4 @@ FLOAT32_CONV = 1e-6  # 2.1e-7, float32 convolution and its gradients against flo
 BACKENDS = 1e-10  # 1.6e-12, gradients and running averages of a network with BN, NumPy against compiled
 FORGOTTEN = 1e-9  # 9.2e-13, change of a belief's prior with eps 1e-12 when the data are replaced
 SCALED_WEIGHTS = 1e-9  # 1.7e-13, change of the outputs with eps 1e-12 when weights are multiplied by 7 or x by 20
-RELEASED_LOOPS = 1e-12  # 7e-15, statistics, logits and running averages of the released code, against scalar loops
+RELEASED_LOOPS = 1e-12  # 6.3e-15, statistics, logits and running averages of the released code, against scalar loops

@@ -27,7 +27,7 @@ def parameters():
         every = sum(a.size for _, layer in inference.normalizers(net) for a in layer.params.values())
         share = 100 * every / sum(a.size for a in net.params.values())
         rows.append((name, ("{:.0f}", one), ("{:.1f} %", share)))
-    return ("normalizer", "64 to 64 channels", "share of a ResNet-32"), rows
+    return ("parameters", "64 to 64 channels", "share of a ResNet-32"), rows
 
 
 def linear_transition():

@@ -107,7 +107,7 @@ def first_gradient():
     rows, gradients = [], {}
     for p in (0.9, 0.05):
         for cut in (False, True):
-            net = resnet(preset="as_released", gain=1 - p)
+            net = resnet(8, preset="as_released", gain=1 - p)
             first = net.layers[1]
             if cut:
                 first.carry_backward = lambda dy, dmoments, first=first: first.fork_backward(dy, None, None)

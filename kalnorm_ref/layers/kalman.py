@@ -99,7 +99,7 @@ class KalmanNorm(BatchNormalizer):
         if self.variant == "released":
             self.counters["draws"] = np.zeros((), np.int64)
         self.grads = {name: np.zeros_like(p) for name, p in self.params.items()}
-        self._lent = 0.0  # gradient from the layers that share this one's noise, since its last forward or backward
+        self._lent = 0.0  # gradient from the layers that share this one's noise, since its last forward
 
     def _start(self, channels, previous, dtype):
         """The Kalman parameters, at their initial values (A5)."""
@@ -239,7 +239,6 @@ class KalmanNorm(BatchNormalizer):
         super()._overwrite(grads)
         if "log_noise" in self.params:
             self.add_grads(log_noise=self._lent)
-            self._lent = 0.0
 
     def carry(self, x, estimate, training=False):
         y, main, _ = self.fork(x, estimate, training)

@@ -195,7 +195,10 @@ class Recorder:
         code = statements.segment(filename, statement if shared else node)
         code = code if shared else f"{name} = {code}"
         used = list(dict.fromkeys(i for n in statements.uses(node) for i in self._indices(here, n)))
-        if used or not statements.renames(node):
+        same = self._seen(mark, array)
+        if same in used:  # only its shape is another name's
+            number, formula, used = self.steps[same].equation, self.notes[same].formula, [same]
+        elif used or not statements.renames(node):
             field = name.rpartition(".")[2]
             names = (mark.removeprefix("1/"), name, f"d{field}" if name.startswith("d") else field)
             number, formula, used = self._equation(here, names, source, used, returned)
@@ -205,7 +208,6 @@ class Recorder:
         if formula and before in used and self.notes[before].formula == formula:
             self.notes[before] = self.notes[before]._replace(completed=index)
         here.made[name] = index
-        same = self._seen(mark, array)
         note = Note(here.part, here.path, meaning(mark), formula, code, source, tuple(used), same, None)
         return self._add(Step(name, mark, number, array.shape, array, filename, statement.lineno), note)
 
@@ -229,8 +231,8 @@ class Recorder:
         return len(self.steps) - 1
 
     def _seen(self, mark, value):
-        """Index of the latest step of this symbol and value; a value that was rounded to another type is the same."""
-        for at in reversed(self._known.get(mark, [])):
+        """Index of the first step of this symbol and value; a value that was rounded to another type is the same."""
+        for at in self._known.get(mark, []):
             if _same(self.steps[at].value, value):
                 return at
         return None

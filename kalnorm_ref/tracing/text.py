@@ -22,7 +22,7 @@ def block(number, step, note, fractions):
     head = f"{number:3}  {note.formula or step.symbol}{named}"
     equation = f"({step.equation})" if step.equation else ""
     again = "" if note.same is None else f"  as in step {note.same + 1}"
-    part = "" if note.completed is None else f"  in part; completed in step {note.completed}"
+    part = "" if note.completed is None else f"  in part; completed in step {note.completed + 1}"
     yield f"{head:<68} {equation}{again}{part}".rstrip()
     if note.code:
         yield f"     {short(step.file)}:{step.line}   {note.code}"
