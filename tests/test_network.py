@@ -209,6 +209,16 @@ def test_join_of_learned_estimates_keeps_the_main_branch(leading, backend):
     assert gradcheck.max_error(tuple(norm.running.values()), running) <= tolerances.LOOPS
 
 
+def test_a_join_is_forgotten_by_the_next_forward():
+    """A gradient to moments that were handed on, after a forward that added them: it is not split again."""
+    unit, x = kr.Residual(kr.Sequential(kr.ReLU())), images()
+    pair, dmoments = (kr.Moments(rng.normal(size=(1, C)), rng.uniform(1, 2, (1, C))) for _ in "ab")
+    unit.carry(x, Estimate(pair, "closed"), training=True)
+    unit.carry(x, Estimate(pair, "held"), training=True)
+    _, back = unit.carry_backward(rng.standard_normal(x.shape), dmoments)
+    assert gradcheck.max_error(back, dmoments) == 0
+
+
 # ---- containers --------------------------------------------------------------------------------------------------
 
 

@@ -103,6 +103,8 @@ def test_padding_of_two_batches_of_two_channels():
     np.testing.assert_array_equal(each.mean, [[0, 1, 2, 0], [0, 3, 4, 0]])
     np.testing.assert_array_equal(end_to_end.mean, [[0, 0, 1, 2], [3, 4, 0, 0]])
     np.testing.assert_array_equal(end_to_end.var, [[0, 0, 5, 6], [7, 8, 0, 0]])
+    front = transport.pad_concatenated(moments, 1, 0)  # [0 0 a0 a1 b0 b1] in two
+    np.testing.assert_array_equal(front.mean, [[0, 0, 1], [2, 3, 4]])
     one = kr.Moments(*(a[:1] for a in moments))
     np.testing.assert_array_equal(padded(one, "concatenated", 1), padded(one, "per_batch", 1))
 

@@ -196,7 +196,7 @@ class Recorder:
         code = code if shared else f"{name} = {code}"
         used = list(dict.fromkeys(i for n in statements.uses(node) for i in self._indices(here, n)))
         same = self._seen(mark, array)
-        if same in used:  # only its shape is another name's
+        if same in used and self.notes[same].formula:  # only its shape is another name's
             number, formula, used = self.steps[same].equation, self.notes[same].formula, [same]
         elif used or not statements.renames(node):
             field = name.rpartition(".")[2]
