@@ -65,6 +65,14 @@ def test_own_arrays_go_in_and_every_step_comes_out(folder, capsys):
     assert answer(capsys, "kn", "--npz", "mine.npz")[1] == trace.text()
 
 
+def test_numbers_and_words_of_an_npz_file_are_numbers_and_words(folder, capsys):
+    for method, name in (("push", "observed"), ("gn", "exact"), ("brn", "exact")):
+        arguments = EXAMPLES[method][name].arguments
+        np.savez("example.npz", **arguments)
+        expected = methods.run(method, arguments, "example.npz").text(fractions=True)
+        assert answer(capsys, method, "--npz", "example.npz", "--fractions") == (0, expected, "")
+
+
 def save(**changes):
     arrays = {name: value for name, value in (ARRAYS | changes).items() if value is not None}
     np.savez("wrong.npz", **arrays)
