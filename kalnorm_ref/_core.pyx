@@ -1022,10 +1022,10 @@ cdef struct Maps:
 
 
 cdef void positive(const real *h, real *value, Py_ssize_t size) noexcept nogil:
-    """value where h > 0, else 0."""
+    """0 where h <= 0, else value; NaN passes."""
     cdef Py_ssize_t i
     for i in range(size):
-        value[i] = value[i] if h[i] > 0 else <real>0
+        value[i] = <real>0 if h[i] <= 0 else value[i]
 
 
 cdef void one_map(const real *draws, const real *weight, Maps at, Py_ssize_t g, real *h, double *planes) noexcept nogil:

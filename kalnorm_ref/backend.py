@@ -97,8 +97,7 @@ def twinned(check, cache=False):
             if get_backend() == "numpy":
                 return interpreted(*args, **kwargs)
             dtype, args = check(*args, **kwargs)
-            if dtype == np.complex128:
-                raise TypeError(f'{name} got complex data, which only the NumPy backend takes: use_backend("numpy")')
+            _refuse_complex(name, dtype)
             if compiled is None:
                 raise ImportError(f"the compiled backend has no {name}: it is older than this source; reinstall")
             with np.errstate(all="ignore"):
@@ -116,6 +115,7 @@ def checked(check, cache=False):
         @functools.wraps(define)
         def public(*args, **kwargs):
             dtype, args = check(*args, **kwargs)
+            _refuse_complex(define.__name__, dtype)
             wide = tuple(_map(_widen, a) for a in args)
             with np.errstate(all="ignore"):  # NaN and Inf are results here, not accidents
                 result = define(*wide)
@@ -128,6 +128,12 @@ def checked(check, cache=False):
         return public
 
     return decorate
+
+
+def _refuse_complex(name, dtype):
+    """TypeError for complex data where the compiled backend is in use."""
+    if dtype == np.complex128 and get_backend() != "numpy":
+        raise TypeError(f'{name} got complex data, which only the NumPy backend takes: use_backend("numpy")')
 
 
 def _own(a, dtype, args):

@@ -91,3 +91,20 @@ def test_set_num_threads_is_kept(monkeypatch):
     monkeypatch.setattr(backend, "_num_threads", backend.get_num_threads())
     kr.set_num_threads(3)
     assert backend.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("predict", lambda a: kr.full.predict(a[0], a, a, a)),
+        ("relu", lambda a: kr.transport.relu(kr.Moments(a[0], a[0]))),
+        ("kalman_filter_norm_forward", lambda a: kr.kalman_filter_norm_forward(a, None, None, None)),
+    ],
+)
+def test_complex_data_need_the_numpy_backend_also_without_a_twin(name, call):
+    a = np.eye(2, dtype=complex)
+    with kr.use_backend("numpy"):
+        call(a)
+    message = f'{name} got complex data, which only the NumPy backend takes: use_backend("numpy")'
+    with kr.use_backend("cython"), pytest.raises(TypeError, match=rf"^{re.escape(message)}$"):
+        call(a)

@@ -189,3 +189,10 @@ def test_a_shared_noise_follows_copies_and_types():
     twin.forward(X.astype(np.float32))
     twin.backward(dlogits)
     assert twin.grads["4.log_noise"] == 0  # running averages are constants
+
+
+def test_the_name_of_a_kind_serves_as_gain():
+    named, plain = kr.KalmanNorm(C, 2, gain="pseudo_count"), kr.KalmanNorm(C, 2, gain_kind="pseudo_count")
+    assert named.params.keys() == plain.params.keys() and named.gain(9) == plain.gain(9)
+    with pytest.raises(ValueError, match=r"^gain_kind is 'often'; this version has 'constant', "):
+        kr.KalmanNorm(C, 2, gain="often")

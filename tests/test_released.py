@@ -199,7 +199,7 @@ def test_the_same_seed_gives_the_same_bits_and_a_resumed_run_the_same_draws(back
     first = steps(net, 4)
     assert first == steps(again, 4) and len(set(first)) == 4
     for place, layer in enumerate(layer for _, layer in inference.normalizers(other)):
-        layer.options["seed"] = [99, place]  # the weights are the same; only the draws differ
+        layer.counters["seed"][...] = [99, place]  # the weights are the same; only the draws differ
     assert steps(other, 1) != first[:1]
     resumed, saved = network(), network()
     steps(saved, 2)

@@ -118,3 +118,18 @@ def test_priors_of_both_variants_agree_in_expectation():
     pooled = drawn[:, 1].mean(axis=0) + drawn[:, 0].var(axis=0)
     error = drawn[:, 1].std(axis=0) / np.sqrt(len(drawn))
     assert (np.abs(pooled - closed.var[0]) / error).max() <= tolerances.STANDARD_ERRORS
+
+
+@pytest.mark.parametrize("where", ["mean", "var", "draws"])
+def test_nan_reaches_what_depends_on_it(where, backend):
+    rng = np.random.default_rng(3)
+    mean, var, draws, weight = (rng.normal(1, 1, s) for s in ((2, 2), (2, 2), (2, 4, 4, 2), (3, 3, 2, 1)))
+    arguments = {"mean": mean, "var": var**2, "draws": draws}
+    arguments[where][(0,) * arguments[where].ndim] = np.nan
+    estimate, draws = kr.Moments(arguments["mean"], arguments["var"]), arguments["draws"]
+    moments = transport.sampled(estimate, draws, weight, 1, 1)
+    assert np.isnan(moments.mean[:, 0]).tolist() == np.isnan(moments.var[:, 0]).tolist() == [True, False]
+    up = kr.Moments(rng.normal(size=(2, 1)), rng.normal(size=(2, 1)))
+    destimate, ddraws, dweight = transport.sampled_backward(up, estimate, draws, weight, 1, 1)
+    assert np.isnan(destimate.mean[0, 0]) and np.isfinite(destimate.mean[1]).all()
+    assert np.isnan(ddraws[0]).any() and np.isfinite(ddraws[1]).all() and np.isnan(dweight).any()

@@ -87,7 +87,7 @@ def _from_file(method, path):
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (zipfile.BadZipFile, ValueError, EOFError, AttributeError, KeyError) as error:
-        raise InputError(f"{path} is no npz file of numbers; write one with numpy.savez ({error})") from error
+        raise InputError(f"{path} is no npz file of numbers; write one with numpy.savez") from error
     try:
         check(method, arguments)
     except ValueError as error:

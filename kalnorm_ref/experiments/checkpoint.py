@@ -64,6 +64,7 @@ def load(path):
             arrays = {name: stored[name] for name in stored.files if name != "record"}
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError, AttributeError, TypeError) as error:
         reason = str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
+        reason = "it is not an npz file of arrays" if "pickle" in reason else reason
         raise ValueError(f"{path}: truncated, damaged or no checkpoint ({reason})") from error
     states = {part: {} for part in PARTS}
     for name, value in arrays.items():

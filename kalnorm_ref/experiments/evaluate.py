@@ -159,12 +159,17 @@ def results(restored, rows, gap):
     }
 
 
+def _loss(value):
+    """Four decimals, or as few digits as a loss of a run that diverged has room for."""
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4g}"
+
+
 def table(restored, rows, gap):
     """The result of evaluate_modes as text."""
     settings, size = restored.settings, restored.statistics_batch_size
     images = "1 image" if size == 1 else f"{size} images"
     head = f"{settings.norm} on {settings.data}, epoch {restored.epoch}, {images} per statistics batch"
-    lines = [f"{row['inference']:<12}{row['test_error']:>12.2f}{row['test_loss']:>12.4f}" for row in rows]
+    lines = [f"{row['inference']:<12}{row['test_error']:>12.2f}{_loss(row['test_loss']):>12}" for row in rows]
     if gap is not None:
         errors = f"(M - mean)^2 / var {gap['mean_error']:.2g}, (log V - log var)^2 {gap['log_var_error']:.2g}"
         lines.append(f"running averages (M, V) against the population (mean, var): {errors}")

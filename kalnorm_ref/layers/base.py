@@ -12,6 +12,16 @@ class Sampler(NamedTuple):
 
     rng: np.random.Generator  # of the normalizer that sent it
     channel_padding: str  # "per_batch" or "concatenated"
+    training: bool = True
+
+    def draw(self, moments, *shape):
+        """Standard normal draws (G, *shape, C) for moments (G, C).
+
+        In inference every statistics batch gets the same draws, so that no image's output depends on its place.
+        """
+        groups, c = moments.mean.shape
+        draws = self.rng.standard_normal((groups if self.training else 1, *shape, c), moments.mean.real.dtype)
+        return draws if self.training else np.repeat(draws, groups, axis=0)
 
 
 class Estimate(NamedTuple):
@@ -25,11 +35,6 @@ class Estimate(NamedTuple):
     moments: Moments
     travel: str = "held"
     sampler: Sampler | None = None
-
-
-def drawn_type(moments):
-    """The real type in which draws for these moments are made."""
-    return moments.mean.real.dtype
 
 
 class Layer:

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import _arguments, transport
 from ..convolution import conv2d_backward, conv2d_forward
-from .base import Layer, drawn_type
+from .base import Layer
 
 
 class Conv2d(Layer):
@@ -45,8 +45,7 @@ class Conv2d(Layer):
         return destimate
 
     def sample(self, moments, sampler):
-        shape = (len(moments.mean), *self.input_size, moments.mean.shape[-1])
-        self._draws = sampler.rng.standard_normal(shape, drawn_type(moments))
+        self._draws = sampler.draw(moments, *self.input_size)
         moments = transport.sampled(moments, self._draws, self.params["weight"], self.stride, self.padding)
         return moments._replace(mean=moments.mean + self.params["bias"]) if "bias" in self.params else moments
 

@@ -31,7 +31,7 @@ class KalmanNorm(BatchNormalizer):
         variant: "learned" (the paper), "analytic" (closed form, this project's own), "released" (the authors' code) or
             "filter" (the Kalman filter of the mean, for contrast).
         gain: initial gain in (0, 1), in [0, 1] if constant; None: 0.1 at statistics batches of 8 or fewer images,
-            else 0.95 (A5). The filter computes its own.
+            else 0.95 (A5); or the name of a gain_kind, which then starts there. The filter computes its own.
         covariance: "diagonal", or "full" for the variant "learned".
         gain_kind: "learned" (sigmoid of one logit), "learned_per_channel", "pseudo_count" (A3) or "constant"; None:
             learned for the variant "learned", else constant. With full covariance one gain for all channels.
@@ -97,7 +97,7 @@ class KalmanNorm(BatchNormalizer):
         if self.has_prior:
             self._start(channels, _arguments.whole("previous_channels", previous_channels, 1), dtype)
         if self.variant == "released":
-            self.counters["draws"] = np.zeros((), np.int64)
+            self.counters |= {"seed": np.array(self.options["seed"], np.int64), "draws": np.zeros((), np.int64)}
         self.grads = {name: np.zeros_like(p) for name, p in self.params.items()}
         self._lent = 0.0  # gradient from the layers that share this one's noise, since its last forward
 
@@ -118,6 +118,8 @@ class KalmanNorm(BatchNormalizer):
                 name, value = ("gain", gain) if gain is not None else ("gain_kind", kind)
                 raise ValueError(f"{name} is {value!r}; expected none, since the filter computes its gain")
             return None
+        if isinstance(gain, str) and kind is None:
+            gain, kind = None, gain
         kinds = GAINS if self.covariance == "diagonal" else tuple(k for k in GAINS if k != "learned_per_channel")
         default = "learned" if self.variant == "learned" else "constant"
         kind = choice("gain_kind", default if kind is None else kind, kinds)
@@ -212,10 +214,10 @@ class KalmanNorm(BatchNormalizer):
 
     def _sampler(self, training):
         """A generator whose draws are a function of the seed and of the number of training forwards so far."""
-        rng = np.random.default_rng([*self.options["seed"], int(self.counters["draws"])])
+        rng = np.random.default_rng([*self.counters["seed"].tolist(), int(self.counters["draws"])])
         if training:
             self.counters["draws"] += 1
-        return Sampler(rng, self.options["channel_padding"])
+        return Sampler(rng, self.options["channel_padding"], training)
 
     def fork_backward(self, dy, dmain, dside):
         """Backward of fork: dx and the gradient to the moments that arrived."""

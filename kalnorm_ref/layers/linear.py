@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import _arguments, transport
 from ..moments import Moments
-from .base import Layer, drawn_type
+from .base import Layer
 
 
 class Linear(Layer):
@@ -55,9 +55,7 @@ class Linear(Layer):
 
     def sample(self, moments, sampler):
         """Of as many synthetic rows as a statistics batch has examples; the released code has convolutions only."""
-        rows = -(-self._examples // len(moments.mean))
-        shape = (len(moments.mean), rows, 1, moments.mean.shape[-1])
-        self._draws = sampler.rng.standard_normal(shape, drawn_type(moments))
+        self._draws = sampler.draw(moments, -(-self._examples // len(moments.mean)), 1)
         moments = transport.sampled(moments, self._draws, self.params["weight"][None, None], 1, 0)
         return moments._replace(mean=moments.mean + self.params["bias"]) if "bias" in self.params else moments
 

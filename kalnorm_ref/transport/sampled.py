@@ -43,7 +43,7 @@ def sampled(estimate, draws, weight, stride, padding):
     Reference: github.com/wanggrun/Kalman-Normalization, the function that transports the state.
     """
     z, _ = _draw(estimate, draws)
-    u, _ = conv2d_forward(np.where(z.real > 0, z, 0), weight, None, stride, padding)
+    u, _ = conv2d_forward(np.where(z.real <= 0, 0, z), weight, None, stride, padding)
     return observe(_positions(u, draws))
 
 
@@ -54,12 +54,12 @@ def sampled_backward(doutput, estimate, draws, weight, stride, padding):
     Equations: at the head of this file (C5). At v = 0 the derivative of the root is taken as that at 1e-60.
     """
     z, std = _draw(estimate, draws)
-    h = np.where(z.real > 0, z, 0)
+    h = np.where(z.real <= 0, 0, z)
     u, _ = conv2d_forward(h, weight, None, stride, padding)
     samples = _positions(u, draws)
     du = observe_backward(doutput, samples, observe(samples)).reshape(u.shape)
     dh, dweight, _ = conv2d_backward(du, Conv2dCache(h, weight, None, stride, padding))
-    dz = np.where(z.real > 0, dh, 0).reshape(draws.shape)
+    dz = np.where(z.real <= 0, 0, dh).reshape(draws.shape)
     floor = np.where(std.real < SMALLEST_VAR**0.5, SMALLEST_VAR**0.5, std)
     dvar = dz * draws / (2 * floor)
     return Moments(dz.sum(axis=(-3, -2)), dvar.sum(axis=(-3, -2))), dz * std, dweight
