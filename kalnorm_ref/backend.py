@@ -1,7 +1,8 @@
 """Which implementation answers: the NumPy definitions, or their compiled twins of the same name and signature.
 
-Every public computation is written once in NumPy, to be read, and once in `_core.pyx`, to be fast. `twinned` joins the
-two: it checks the arguments, then runs the one that the context asks for.
+Every public computation is written in NumPy, to be read. The four primitives, BN, BRN, KN, the group forms, convolution
+and sampling also have a compiled twin in `_core.pyx`, to be fast. `twinned` joins the two: it checks the arguments,
+then runs the one that the context asks for. The rest is NumPy in either backend: `checked`.
 """
 
 import contextlib
@@ -109,7 +110,7 @@ def twinned(check, cache=False):
 
 
 def checked(check, cache=False):
-    """As twinned, for a definition without a compiled twin (its work is too small to need one)."""
+    """As twinned, for a definition without a compiled twin: its work is small, or in matrix products."""
 
     def decorate(define):
         @functools.wraps(define)

@@ -60,8 +60,8 @@ def renorm_corrections(moments, running_mean, running_std, r_max, d_max, eps=1e-
 def batch_renorm_forward(x, gamma, beta, corr_r, corr_d, eps=1e-5):
     """Batch renormalization with given corrections.
 
-    Equations: z = (x - mu) / s ; y = gamma (z r + d) + beta (B2). With r = 1, d = 0 this is batch normalization; with
-        unclipped corrections it is the inference formula gamma (x - M) / Sg + beta.
+    Equations: z = (x - mu) / s ; x_hat = z r + d ; y = gamma x_hat + beta (B2). With r = 1, d = 0 this is batch
+        normalization; with unclipped corrections it is the inference formula gamma (x - M) / Sg + beta.
     Shapes: x (..., m, C); gamma, beta (C,) or None; corr_r, corr_d scalar, (C,) or (..., C); eps >= 0.
     Returns: y (..., m, C), moments (Moments of the batch, each (..., C)), cache.
     Raises: ValueError for mismatched shapes, m = 0 or negative eps; TypeError for types that are not floating.

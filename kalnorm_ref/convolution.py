@@ -1,4 +1,4 @@
-"""Two-dimensional convolution: the pure pair conv2d_forward, conv2d_backward.
+"""Two-dimensional convolution: the pure pair conv2d_forward, conv2d_backward (E1).
 
     y[n,i,j,o] = sum_{a,b,c} x[n, s i + a - top, s j + b - left, c] W[a,b,c,o] + bias[o]        zeros outside the image
     dW[a,b,c,o] = sum_{n,i,j} x[n, s i + a - top, s j + b - left, c] dy[n,i,j,o] ;  dbias = sum dy

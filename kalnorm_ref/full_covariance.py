@@ -67,6 +67,7 @@ def predict(mean, cov, transition, noise_cov):
     Reference: Wang et al. 2018, arXiv 1802.03133, the prediction of mean and covariance.
     """
     prior_cov = transition @ cov @ transition.T + noise_cov
+    # A Sigma' A^T of a singular Sigma' can come out a rounding error below 0: such variances, and no others, become 0
     largest = (np.sqrt(np.abs(_variances(cov))) @ np.abs(transition).T) ** 2  # any Sigma' of this diagonal gives less
     rounding = ROUNDING * mean.shape[-1] * largest
     var = np.einsum("...ii->...i", prior_cov)  # a view
@@ -133,7 +134,7 @@ def kalman_norm_backward(dy, dmean, dcov, cache):
     u = _add(_diagonal(-(rstd**2) * samples_sum(g * x_hat) / 2), dcov)
     w = u + _transpose(u)
     if a is None:
-        q, ddelta, da, db, dgain = 1, dmu, None, None, None
+        q, ddelta, da, db, dgain = 1, dmu, None, None, None  # without a prior the gain is 1
     else:
         p, q, delta = 1 - gain, gain, xbar - a
         ddelta = q * dmu + p * q * _apply(w, delta)

@@ -13,7 +13,8 @@ import functools
 
 import numpy as np
 
-from .layers.statistics import BatchNormalizer
+from .layers.options import choice
+from .layers.statistics import INFERENCE, BatchNormalizer
 
 
 def normalizers(net):
@@ -30,6 +31,7 @@ def set_inference(net, mode):
 
     Raises: ValueError for another mode. "population" needs recompute_population before the next inference.
     """
+    choice("inference", mode, INFERENCE)
     for _, layer in normalizers(net):
         layer.set_inference(mode)
 
@@ -75,9 +77,10 @@ def recompute_population(net, batches):
     with watch(net, accumulate):
         for x in batches:
             net.forward(x, training=True)
-    if not found and any(True for _ in normalizers(net)):
+    layers = list(normalizers(net))
+    if layers and not found:
         raise ValueError("batches is empty; expected at least one gradient batch")
-    for path, layer in normalizers(net):
+    for path, layer in layers:
         layer.set_inference("population")
         _, mean, var = found[path]
         layer.running["population_mean"][...], layer.running["population_var"][...] = mean, var
@@ -86,5 +89,5 @@ def recompute_population(net, batches):
 def pooled(a, b):
     """Weight, mean and variance of two sets together: the variance of their means adds to the mean of the variances."""
     (n, mean_a, var_a), (m, mean_b, var_b) = a, b
-    p, q = n / (n + m), m / (n + m)
-    return n + m, p * mean_a + q * mean_b, p * var_a + q * var_b + p * q * (mean_b - mean_a) ** 2
+    w_a, w_b = n / (n + m), m / (n + m)
+    return n + m, w_a * mean_a + w_b * mean_b, w_a * var_a + w_b * var_b + w_a * w_b * (mean_b - mean_a) ** 2

@@ -71,7 +71,7 @@ def kalman_norm_backward(dy, destimate, cache):
     Returns: dx (..., m, C), dgamma, dbeta (C,), dprior (Moments), dgain, each with the shape of its argument and None
         where the argument was None or, for dgain, ignored.
     Raises: ValueError if dy or destimate has the wrong shape.
-    Departs: the paper leaves its gradients to an appendix that is not public; these are derived.
+    Departs: the paper's gradients are said to stand in an appendix that we did not find; these are derived.
     Reference: the chain rule through (B5); kalman_norm_backward_staged has the steps.
     """
     x, estimate, rstd, gamma, beta, observed, prior, gain = cache

@@ -51,7 +51,7 @@ LIMITED = {  # options of KalmanNorm, or of the network around it, that not ever
 def norm_options(norm):
     """Names of the options that the normalizer `norm` takes; ValueError for a normalizer that does not exist."""
     if norm not in NORMS:
-        raise ValueError(f"norm is {norm!r}; this version has {', '.join(NORMS)}")
+        raise ValueError(f"norm is {norm!r}; expected one of {', '.join(NORMS)}")
     layer, fixed = NORMS[norm]
     if layer is None:
         return []

@@ -1,4 +1,4 @@
-"""The four primitives of which every normalizer here is a short composition: observe, predict, fuse, standardize.
+"""The four primitives observe, predict, fuse and standardize; BN, BRN and diagonal KN are short compositions of them.
 
 Notation: x has m samples (axis -2) and C channels (axis -1); axes before them are independent statistics batches.
 

@@ -49,7 +49,7 @@ class Sequential(Container):
     """Layers one after the other. A path is the layer's index, then the parameter's name: "3.weight".
 
     A ReLU followed by a MaxPool2d runs in the other order: the two commute, and a Gaussian is pooled before it is
-    rectified, as the closed form needs (C.3).
+    rectified, as the closed form needs (C3).
     """
 
     def __init__(self, *layers):

@@ -178,9 +178,9 @@ def test_a_shared_noise_follows_copies_and_types():
     one, _ = shared("kn-learned")
     twin = copy.deepcopy(one).astype(np.float32)
     layers = [layer for layer in twin.layers if isinstance(layer, kr.KalmanNorm)]
-    assert all(layer.law.lender is layers[1] for layer in layers[2:])
+    assert all(layer.transition.lender is layers[1] for layer in layers[2:])
     twin.params["4.log_noise"][...] = 3.0
-    noises = {float(layer.law.log_noise(layer.params)) for layer in layers[1:]}
+    noises = {float(layer.transition.log_noise(layer.params)) for layer in layers[1:]}
     assert noises == {3.0} and one.params["4.log_noise"] != 3.0
     dlogits = kr.cross_entropy(twin.forward(X.astype(np.float32), training=True), LABELS)[1]
     twin.backward(dlogits)
@@ -194,5 +194,5 @@ def test_a_shared_noise_follows_copies_and_types():
 def test_the_name_of_a_kind_serves_as_gain():
     named, plain = kr.KalmanNorm(C, 2, gain="pseudo_count"), kr.KalmanNorm(C, 2, gain_kind="pseudo_count")
     assert named.params.keys() == plain.params.keys() and named.gain(9) == plain.gain(9)
-    with pytest.raises(ValueError, match=r"^gain_kind is 'often'; this version has 'constant', "):
+    with pytest.raises(ValueError, match=r"^gain_kind is 'often'; expected one of 'constant', "):
         kr.KalmanNorm(C, 2, gain="often")

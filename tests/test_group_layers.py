@@ -256,7 +256,7 @@ def test_bad_arguments_are_named(make, error, message):
 
 @pytest.mark.parametrize("name", ["gain_kind", "transition"])
 def test_an_unknown_choice_lists_what_exists(name):
-    with pytest.raises(ValueError, match=rf"^{name} is 'per_pixel'; this version has '.*'$"):
+    with pytest.raises(ValueError, match=rf"^{name} is 'per_pixel'; expected one of '.*'$"):
         kr.GroupKalmanNorm(6, 3, 3, **{name: "per_pixel"})
 
 

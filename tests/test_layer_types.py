@@ -1,6 +1,7 @@
 """Holds layers to the types of x and of their parameters, and to arrays that nobody shares with them."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -117,3 +118,19 @@ def test_rows_and_maps_of_one_position_are_the_same(backend):
         results.append((y.reshape(6, C), *sent.moments, dx.reshape(6, C), *dmoments, *layer.grads.values()))
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("layer", [kr.KalmanNorm(3, 3), kr.GroupKalmanNorm(3, 1, 1), kr.ReLU()])
+def test_an_estimate_that_is_none_is_named(layer):
+    message = "estimate is Moments; expected kr.layers.Estimate(moments), or None"
+    with pytest.raises(TypeError, match=rf"^{re.escape(message)}$"):
+        layer.carry(np.ones((2, 3)), kr.Moments(np.zeros((1, 3)), np.ones((1, 3))), training=True)
+
+
+def test_set_inference_looks_at_the_mode_first():
+    with pytest.raises(ValueError, match=r"^inference is 'foo'; expected one of 'running', 'batch', 'population'$"):
+        kr.set_inference(kr.models.cnn5("gn"), "foo")
+
+
+def test_a_group_layer_without_a_prior_has_no_gain():
+    assert kr.GroupKalmanNorm(8, 2).gain() is None

@@ -114,7 +114,7 @@ def prior_ignored(self, *arguments, right=kr.KalmanNorm.normalize_backward):
 
 
 def not_lent(self, grads):
-    return {name: gradient for name, gradient in grads.items() if self.law.lender is None or name != "log_noise"}
+    return {name: gradient for name, gradient in grads.items() if self.transition.lender is None or name != "log_noise"}
 
 
 def own_batch(self, dmoments, moments, sampler):

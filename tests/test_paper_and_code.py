@@ -119,7 +119,7 @@ def test_options_exist_and_have_these_values():
         if name in preset.options:
             assert (preset.options[name], default.options[name]) == (code, corrected)
     assert set(named) - set(preset.options) == {"gain_kind", "conv_padding"}
-    assert kr.KalmanNorm(1, 1, "released", gain_kind=named["gain_kind"][1]).rule.kind == "pseudo_count"
+    assert kr.KalmanNorm(1, 1, "released", gain_kind=named["gain_kind"][1]).gain_rule.kind == "pseudo_count"
 
 
 def test_links_lead_somewhere():

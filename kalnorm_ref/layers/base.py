@@ -37,6 +37,15 @@ class Estimate(NamedTuple):
     sampler: Sampler | None = None
 
 
+def arriving(estimate):
+    """The moments of an estimate, or None; TypeError for what is no Estimate."""
+    if estimate is None:
+        return None
+    if not isinstance(estimate, Estimate):
+        raise TypeError(f"estimate is {type(estimate).__name__}; expected kr.layers.Estimate(moments), or None")
+    return estimate.moments
+
+
 class Layer:
     """A differentiable map with parameters.
 
@@ -80,11 +89,11 @@ class Layer:
     def carry(self, x, estimate, training=False):
         """forward with the estimate that travels beside x: returns y and the estimate behind this layer."""
         y = self.forward(x, training)
+        arrived = arriving(estimate)
         self._carried = estimate
         if estimate is None or estimate.travel == "held":
             return y, estimate
-        closed = estimate.travel == "closed"
-        arrived, sampler = estimate.moments, estimate.sampler
+        closed, sampler = estimate.travel == "closed", estimate.sampler
         return y, estimate._replace(moments=self.transport(arrived) if closed else self.sample(arrived, sampler))
 
     def carry_backward(self, dy, dmoments):

@@ -35,17 +35,18 @@ class Gain:
         return {"gain_logit": np.full(shape, np.log(self.initial / (1 - self.initial)), dtype)}, {}
 
     def value(self, params, counters, m, training=False):
-        """q for statistics batches of m samples."""
+        """q for statistics batches of m samples. The first training call fixes n_start of a pseudo-count."""
         if self.kind == "constant":
             return self.initial
         with np.errstate(over="ignore"):
             if self.kind != "pseudo_count":
                 return 1 / (1 + np.exp(-params["gain_logit"]))
-            odds = m * (1 - self.initial) / self.initial  # the n0 of the initial gain
+            usual = m * (1 - self.initial) / self.initial  # the n0 with which q is the initial gain
             start = counters["pseudo_count_start"]
             if training and start == 0:
-                start[...] = odds
-            return 1 / (1 + (start if start else odds) * np.exp(params["log_pseudo_count"]) / m)
+                start[...] = usual
+            n0 = (start or usual) * np.exp(params["log_pseudo_count"])  # before training as in the first batch
+            return 1 / (1 + n0 / m)
 
     def backward(self, dgain, q):
         """Gradient to the parameter, by name."""

@@ -13,7 +13,7 @@ import numpy as np
 from .. import _arguments, _group_checks
 from ..group_kalman_norm import group_kalman_norm_backward, group_kalman_norm_forward
 from ..group_norm import group_norm_backward, group_norm_forward
-from .base import Estimate, Layer
+from .base import Estimate, Layer, arriving
 from .gain import Gain
 from .options import choice
 from .transition import TRANSITIONS, Transition
@@ -120,9 +120,9 @@ class GroupKalmanNorm(GroupNorm):
     ):
         super().__init__(channels, groups, eps, channel_axis, dtype=dtype)
         kind = choice("gain_kind", "learned" if gain_kind is None else gain_kind, tuple(GAINS))
-        self.rule = Gain(GAINS[kind], 0.95 if gain is None else gain)
+        self.gain_rule = Gain(GAINS[kind], 0.95 if gain is None else gain)
         transition = choice("transition", "full" if transition is None else transition, TRANSITIONS)
-        self.law = None
+        self.transition = None
         if previous_groups is not None:
             previous = _arguments.whole("previous_groups", previous_groups, 1)
             if transition == "diagonal" and previous != self.groups:
@@ -130,23 +130,23 @@ class GroupKalmanNorm(GroupNorm):
                     f"transition is 'diagonal', from {previous} to {self.groups} groups; expected equal numbers"
                 )
             noise = None if noise is None else _arguments.number("noise", noise, np.finfo(dtype).tiny)
-            self.law = Transition(transition, self.groups, previous, False, noise, "scalar", dtype)
-            self.params |= self.rule.start(self.groups, dtype)[0] | self.law.start(dtype)
+            self.transition = Transition(transition, self.groups, previous, False, noise, "scalar", dtype)
+            self.params |= self.gain_rule.start(self.groups, dtype)[0] | self.transition.start(dtype)
         self.grads = {name: np.zeros_like(p) for name, p in self.params.items()}
 
     def gain(self):
-        """The gain q in use, a number or one value per group."""
-        return self.rule.value(self.params, self.counters, None)
+        """The gain q in use, a number or one value per group; None without a prior."""
+        return None if self.transition is None else self.gain_rule.value(self.params, self.counters, None)
 
     def prior(self, arrived, n):
         """Prior for each of n samples from the moments that arrive; None if there is none."""
-        if self.law is None or (arrived is None and self.law.kind != "zero"):
+        if self.transition is None or (arrived is None and self.transition.kind != "zero"):
             return None
-        return self.law.prior(self.params, arrived, n)
+        return self.transition.prior(self.params, arrived, n)
 
     def carry(self, x, estimate, training=False):
         x, shape = self.positions(x)
-        arrived = None if estimate is None else estimate.moments
+        arrived = arriving(estimate)
         prior = self.prior(arrived, len(x))
         gain = None if prior is None else self.gain()
         gamma, beta = self.params["gamma"], self.params["beta"]
@@ -160,8 +160,8 @@ class GroupKalmanNorm(GroupNorm):
         grads = {name: np.zeros_like(g) for name, g in self.grads.items()} | {"gamma": dgamma, "beta": dbeta}
         darrived = None
         if dprior is not None:
-            darrived, of_law = self.law.backward(dprior, self.params, arrived)
-            grads |= of_law | self.rule.backward(dgain, gain)
+            darrived, of_law = self.transition.backward(dprior, self.params, arrived)
+            grads |= of_law | self.gain_rule.backward(dgain, gain)
         self.set_grads(**grads)
         return self.images(dx, dy.shape), darrived
 

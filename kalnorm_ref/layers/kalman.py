@@ -13,7 +13,7 @@ import numpy as np
 from .. import _arguments
 from ..moments import Moments, observe, observe_backward
 from ..transport import push, push_backward
-from .base import Estimate, Sampler
+from .base import Estimate, Sampler, arriving
 from .forms import FORMS, variances
 from .gain import GAINS, Gain
 from .options import OPTIONS, choice, chosen
@@ -46,8 +46,9 @@ class KalmanNorm(BatchNormalizer):
         channel_padding: "per_batch" or, as the released code has it, "concatenated"; running_from: running averages of
             "all" statistics batches or of the "first"; guard: no prior in a forward where the mean over channels and
             batches of prior variance / batch variance is not below it, None for no guard; seed: of the draws, an
-            integer or several; preset: "as_released" sets all of these, and shortcut="prior", guard=100, as the
-            published code has them. For "released"; see docs/paper_and_code.md.
+            integer or several; preset: "as_released" sets channel_padding, running_from, guard=100 and
+            shortcut="prior" as the published code has them. For "released"; see docs/paper_and_code.md. The models
+            have conv_padding beside these.
     Equations: see kalman_norm; M <- decay M + (1 - decay) mu, V likewise, averaged over the statistics batches (A9).
     Departs: the paper's covariance is full; the default here keeps its diagonal. The paper does not say how A, R and
         q start.
@@ -84,35 +85,34 @@ class KalmanNorm(BatchNormalizer):
         super().__init__(channels, eps, decay, statistics_batch_size, inference, channel_axis, dtype)
         self.unbiased_running_var = unbiased_running_var
         self.variant = choice("variant", variant, tuple(OPTIONS))
-        self.covariance = choice(
-            "covariance", covariance, ("diagonal", "full") if variant == "learned" else ("diagonal",)
-        )
+        choices = ("diagonal", "full") if variant == "learned" else ("diagonal",)
+        self.covariance = choice("covariance", covariance, choices, f" for the variant {variant!r}")
         self.form = FORMS["filter" if variant == "filter" else covariance]
         given = {"transition": transition, "noise": noise, "noise_form": noise_form, "push": push, "shortcut": shortcut}
         given |= {"channel_padding": channel_padding, "running_from": running_from, "guard": guard, "seed": seed}
         self.options = chosen(self.variant, given, preset)
-        self.rule = self._gain_rule(gain, gain_kind)
-        self.law = None
+        self.gain_rule = self._make_gain_rule(gain, gain_kind)  # None for the filter
+        self.transition = None  # where A and R are parameters; else the prior is what arrives
         self.has_prior = previous_channels is not None
         if self.has_prior:
             self._start(channels, _arguments.whole("previous_channels", previous_channels, 1), dtype)
         if self.variant == "released":
             self.counters |= {"seed": np.array(self.options["seed"], np.int64), "draws": np.zeros((), np.int64)}
         self.grads = {name: np.zeros_like(p) for name, p in self.params.items()}
-        self._lent = 0.0  # gradient from the layers that share this one's noise, since its last forward
+        self._borrowers_dnoise = 0.0  # to this layer's log_noise, from the layers that share it
 
     def _start(self, channels, previous, dtype):
         """The Kalman parameters, at their initial values (A5)."""
-        if self.rule is not None:
-            params, counters = self.rule.start(channels, dtype)
+        if self.gain_rule is not None:
+            params, counters = self.gain_rule.start(channels, dtype)
             self.params |= params
             self.counters |= counters
         if "transition" in self.options:
             kind, noise, noise_form = (self.options[name] for name in ("transition", "noise", "noise_form"))
-            self.law = Transition(kind, channels, previous, self.covariance == "full", noise, noise_form, dtype)
-            self.params |= self.law.start(dtype)
+            self.transition = Transition(kind, channels, previous, self.covariance == "full", noise, noise_form, dtype)
+            self.params |= self.transition.start(dtype)
 
-    def _gain_rule(self, gain, kind):
+    def _make_gain_rule(self, gain, kind):
         if self.variant == "filter":
             if gain is not None or kind is not None:
                 name, value = ("gain", gain) if gain is not None else ("gain_kind", kind)
@@ -122,7 +122,8 @@ class KalmanNorm(BatchNormalizer):
             gain, kind = None, gain
         kinds = GAINS if self.covariance == "diagonal" else tuple(k for k in GAINS if k != "learned_per_channel")
         default = "learned" if self.variant == "learned" else "constant"
-        kind = choice("gain_kind", default if kind is None else kind, kinds)
+        where = " with full covariance" if self.covariance == "full" else ""
+        kind = choice("gain_kind", default if kind is None else kind, kinds, where)
         if gain is None:
             size = self.statistics_batch_size
             gain = 0.1 if size is not None and size <= SMALL_STATISTICS_BATCH else 0.95
@@ -133,7 +134,11 @@ class KalmanNorm(BatchNormalizer):
 
         None without a prior, and for the filter, which computes a gain for each batch.
         """
-        return None if self.rule is None or not self.has_prior else self.rule.value(self.params, self.counters, m)
+        return (
+            None
+            if self.gain_rule is None or not self.has_prior
+            else self.gain_rule.value(self.params, self.counters, m)
+        )
 
     # ---- the groups of one forward ----
 
@@ -141,7 +146,7 @@ class KalmanNorm(BatchNormalizer):
         """Prior for each statistics batch from the moments that arrive; None if there is none."""
         if not self.has_prior or (arrived is None and self.options.get("transition") != "zero"):
             return None
-        return arrived if self.law is None else self.law.prior(self.params, arrived, groups)
+        return arrived if self.transition is None else self.transition.prior(self.params, arrived, groups)
 
     def _trusted(self, prior, x):
         """The prior, or None where the released code's guard rejects it."""
@@ -155,8 +160,8 @@ class KalmanNorm(BatchNormalizer):
     def normalize(self, x, arrived, training):
         prior = self._trusted(self.prior(arrived, len(x)), x)
         gain = None
-        if prior is not None and self.rule is not None:
-            gain = self.rule.value(self.params, self.counters, x.shape[1], training)
+        if prior is not None and self.gain_rule is not None:
+            gain = self.gain_rule.value(self.params, self.counters, x.shape[1], training)
         forward, _ = self.form
         fused = forward(x, self.params["gamma"], self.params["beta"], prior, gain, self.eps)
         shown = prior
@@ -174,29 +179,29 @@ class KalmanNorm(BatchNormalizer):
         grads = {"gamma": dgamma, "beta": dbeta}
         darrived = None if arrived is None else Moments(*(np.zeros_like(s) for s in arrived))
         if had_prior:
-            if self.rule is not None:
-                grads |= self.rule.backward(dgain, gain)
+            if self.gain_rule is not None:
+                grads |= self.gain_rule.backward(dgain, gain)
             darrived = dprior
-            if self.law is not None:
-                darrived, of_law = self.law.backward(dprior, self.params, arrived)
+            if self.transition is not None:
+                darrived, of_law = self.transition.backward(dprior, self.params, arrived)
                 grads |= self._own(of_law)
         return dx, darrived, grads
 
     def _own(self, grads):
         """The gradients that are this layer's; that of a shared noise goes to the layer that lends it."""
-        if self.law.lender is not None:
-            self.law.lender._lent += grads.pop("log_noise")
+        if self.transition.lender is not None:
+            self.transition.lender._borrowers_dnoise += grads.pop("log_noise")
         return grads
 
     # ---- the estimate on its way ----
 
     def fork(self, x, estimate, training=False):
         """Forward at the head of a residual block: y, the estimate for the main branch, the one for the shortcut."""
-        self._lent = 0.0
+        self._borrowers_dnoise = 0.0
         if not training and self.inference != "batch":
             y, cache = self.infer(x)
             return self.keep(y, "fixed", cache), None, None
-        arrived = None if estimate is None else estimate.moments
+        arrived = arriving(estimate)
         y, posterior, observed, kept = self.over_groups(x, arrived, training)
         self.keep(y, "groups", kept, (posterior, observed), self._keeps_prior(estimate))
         sampler = self._sampler(training) if self.variant == "released" else None
@@ -204,7 +209,11 @@ class KalmanNorm(BatchNormalizer):
         main = side = Estimate(posterior, travel, sampler)
         if self.variant == "analytic":
             main = main._replace(moments=self._push(posterior, observed))
-        return y, main, estimate if self._keeps_prior(estimate) else None if travel == "held" else side
+        if self._keeps_prior(estimate):
+            side = estimate
+        elif travel == "held":
+            side = None  # the join keeps the main branch's
+        return y, main, side
 
     def _keeps_prior(self, estimate):
         return self.options.get("shortcut") == "prior" and estimate is not None
@@ -240,7 +249,7 @@ class KalmanNorm(BatchNormalizer):
     def _overwrite(self, grads):
         super()._overwrite(grads)
         if "log_noise" in self.params:
-            self.add_grads(log_noise=self._lent)
+            self.add_grads(log_noise=self._borrowers_dnoise)  # layers behind this one ran their backward before
 
     def carry(self, x, estimate, training=False):
         y, main, _ = self.fork(x, estimate, training)

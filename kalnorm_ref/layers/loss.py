@@ -8,8 +8,8 @@ from .. import _arguments
 def cross_entropy(logits, labels):
     """Mean over the batch of -log softmax(logits)[label], and its gradient.
 
-    Equations: loss = 1/N sum_n (log sum_k exp(z_nk) - z_n,label) ; dz_nk = (softmax(z_n)_k - [k = label_n]) / N. The
-        largest logit is subtracted first, so that no exponential overflows.
+    Equations: loss = 1/N sum_n (log sum_k exp(z_nk) - z_n,label) ; dz_nk = (softmax(z_n)_k - [k = label_n]) / N
+        (E2). The largest logit is subtracted first, so that no exponential overflows.
     Shapes: logits (N, K); labels (N,) integers in 0..K-1.
     Returns: loss (a number), dlogits (N, K).
     Raises: ValueError for a wrong shape, no example or a label out of range; TypeError for labels not integer.

@@ -6,7 +6,8 @@ from .. import _arguments
 from ..transport.push import MODES
 from .transition import NOISE_FORMS, TRANSITIONS
 
-# variant -> the options that it has, each with its choices (the first is the default) or None for a number
+# variant -> the options that it has, each with its choices (the first is the default), or None where a number
+# (for seed also several) will do
 OPTIONS = {
     "learned": {"transition": TRANSITIONS, "noise": None, "noise_form": NOISE_FORMS},
     "analytic": {"push": MODES, "shortcut": ("posterior", "prior")},
@@ -22,10 +23,10 @@ OPTIONS = {
 AS_RELEASED = {"shortcut": "prior", "channel_padding": "concatenated", "running_from": "first", "guard": 100.0}
 
 
-def choice(name, value, choices):
+def choice(name, value, choices, where=""):
     """`value` if it is one of the choices, else ValueError."""
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}; this version has {', '.join(map(repr, choices))}")
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}{where}")
     return value
 
 
@@ -45,7 +46,7 @@ def chosen(variant, given, preset):
         if name not in known:
             raise ValueError(f"{name} is {value!r}; expected none, since the variant {variant!r} has no {name}")
         if known[name]:
-            choice(name, value, known[name])
+            choice(name, value, known[name], f" for the variant {variant!r}")
     if "guard" in given:
         given["guard"] = _arguments.number("guard", given["guard"], 0)
     options = {name: choices[0] if choices else None for name, choices in known.items()} | given

@@ -52,6 +52,7 @@ class BatchNormalizer(Layer):
         if isinstance(channel_axis, bool) or not isinstance(channel_axis, int):
             raise TypeError(f"channel_axis is {channel_axis!r}; expected an integer")
         self.channel_axis = channel_axis
+        self.unbiased_running_var = False
         self.observer = None  # called with what a training forward has Seen, which then updates nothing
         self.set_inference(inference)
 
@@ -75,7 +76,11 @@ class BatchNormalizer(Layer):
         raise NotImplementedError
 
     def normalize_backward(self, dy, destimate, dobserved, cache):
-        """dx, the gradient to the moments that arrived, and a dict of gradients to parameters."""
+        """dx, the gradient to the moments that arrived, and a dict of gradients to parameters.
+
+        dy of the groups; destimate and dobserved, the gradients to the estimate and (push "observed" only) to the
+        moments of the groups, are None for zeros.
+        """
         raise NotImplementedError
 
     def averaged(self, seen):
@@ -98,7 +103,7 @@ class BatchNormalizer(Layer):
         return np.moveaxis(x, self.channel_axis, -1)
 
     def groups(self, n, training):
-        """Where the statistics batches are: (images, rows of the estimate) of those of full size, then of a rest."""
+        """Slices (of images, of rows of the estimate): one pair for the batches of full size, one for a rest."""
         size = self.statistics_batch_size
         if size is None:
             return [(slice(0, n), slice(0, 1))]
@@ -114,17 +119,17 @@ class BatchNormalizer(Layer):
         """Normalize group by group: y, the estimate to send on, the moments of the groups, and what backward needs."""
         x = self.channels_last(x)
         bounds, parts = self.groups(len(x), training), []
-        rows = bounds[-1][1].stop
-        if arrived is not None and len(arrived.mean) != rows:
+        expected = bounds[-1][1].stop
+        if arrived is not None and len(arrived.mean) != expected:
             raise ValueError(
-                f"the estimate has {len(arrived.mean)} rows; expected {rows}, one for each statistics batch"
+                f"the estimate has {len(arrived.mean)} rows; expected {expected}, one for each statistics batch"
             )
         for images, rows in bounds:
             group = x[images].reshape(rows.stop - rows.start, -1, x.shape[-1])
             parts.append(self.normalize(group, pick(arrived, rows), training))
         ys, estimates, caches, seen = zip(*parts, strict=True)
         if training:
-            self._after_training(seen[0])
+            self._after_training(seen[0])  # in training there is no rest, and so one part
         y = ys[0] if len(ys) == 1 else np.concatenate([y.reshape(-1, x.shape[-1]) for y in ys])
         y = np.moveaxis(y.reshape(x.shape), -1, self.channel_axis)
         return y, join(estimates), join([part.observed for part in seen]), (bounds, caches)
@@ -187,6 +192,7 @@ class BatchNormalizer(Layer):
         rows = self.averaged_rows()
         for name, new in self.averaged(seen).items():
             old = self.running[name]
+            # .real: the imaginary part of a complex step has no place in an average
             old[...] = running_average(old, new.real[rows].mean(axis=0), self.decay, self.step)
         self.counters["step"] += 1
 

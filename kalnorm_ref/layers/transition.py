@@ -33,18 +33,19 @@ class Transition:
                 "noise_form is 'cholesky'; expected 'scalar' or 'diagonal', since the covariance is diagonal"
             )
         self.noise_form, self.lender = noise_form, noise if hasattr(noise, "params") else None
-        lent = () if self.lender is None else np.shape(noise.params.get("log_noise", [0]))
-        if self.lender is not None and not (noise_form == "scalar" and lent == ()):
-            raise ValueError("noise is shared; expected noise_form 'scalar' in both layers")
-        self.noise = self._initial_noise() if noise is None else noise
         if self.lender is None:
-            self.noise = _arguments.number("noise", self.noise, np.finfo(dtype).tiny)
+            noise = self._initial_noise() if noise is None else noise
+            self.noise = _arguments.number("noise", noise, np.finfo(dtype).tiny, expected="a variance above 0")
+        elif noise_form != "scalar" or np.shape(noise.params.get("log_noise", [0])) != ():  # [0]: has no such noise
+            raise ValueError("noise is shared; expected noise_form 'scalar' in both layers")
 
     def _initial_noise(self):
         if self.kind == "zero":
             return 1.0
-        averages = self.kind == "full" and self.channels != self.previous and not self.full and self.previous > 1
-        return 1 - 1 / self.previous if averages else 0.1
+        starts_as_average = (
+            self.kind == "full" and self.channels != self.previous and not self.full and self.previous > 1
+        )
+        return 1 - 1 / self.previous if starts_as_average else 0.1
 
     def start(self, dtype):
         """Parameters at the beginning (A5)."""
@@ -54,11 +55,9 @@ class Transition:
             params["transition"] = np.eye(c) if alike else np.full((c, self.previous), 1 / self.previous)
         elif self.kind == "diagonal":
             params["transition"] = np.ones(c)
-        if self.lender is not None:
-            pass
-        elif self.noise_form == "cholesky":
+        if self.noise_form == "cholesky":
             params["noise_factor"] = np.sqrt(self.noise) * np.eye(c)
-        else:
+        elif self.lender is None:
             params["log_noise"] = np.full((c,) if self.noise_form == "diagonal" else (), np.log(self.noise))
         return {name: value.astype(dtype) for name, value in params.items()}
 

@@ -21,6 +21,9 @@ NAMES = {
     "running_std": "Sg",
     "corr_r": "r",
     "corr_d": "d",
+    "m": "m",
+    "delta": "delta",
+    "g": "g",
     # what the table of the page leaves out
     "moments": ("mu", "v"),
     "standardized": ("mu", "v"),
@@ -38,7 +41,7 @@ _BATCH = {"moments": ("xbar", "S"), "mean": "xbar", "var": "S", "s": "S"}
 _FUSED = {"s": "S", "destimate": ("G_mu", "G_v")}
 _RECTIFIED = {"estimate": ("m", "v"), "return mean": "M", "return var": "V", "mean": "M", "var": "V"}
 _RECTIFIED |= {"cdf": "Phi", "complement": "Q", "doutput": ("dM", "dV"), "return destimate": ("dm", "dv")}
-_CHANNELS = {"return mean": "mean", "return var": "var", "doutput": ("dmean", "dvar")}
+_CHANNELS = {"return mean": "mean", "return var": "var", "doutput": ("dmean", "dvar"), "dmean": "dmean", "dvar": "dvar"}
 _FILTER = {"s": "S", "p": "P", "prior": ("a", "P"), "estimate": ("mu", "P+"), "gain": "K", "noise": "N", "ds": "dS"}
 _FILTER |= {"rest": "1 - K", "total": "P + N", "dp": "dP", "dprior": ("da", "dP"), "dnoise": "dN"}
 _FILTER |= {"above_mu": "G_mu", "above_p": "G_P", "destimate": ("G_mu", "G_P")}

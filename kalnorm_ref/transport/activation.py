@@ -68,7 +68,7 @@ def relu(estimate):
 
 @checked(_transport_checks.relu_backward)
 def relu_backward(doutput, estimate):
-    """Gradient of relu: dM/dm = Phi ; dM/dv = phi/(2s) ; dV/dm = 2 M (1 - Phi) ; dV/dv = Phi - M phi/s (C1)."""
+    """Gradient of relu: dm = Phi dM + 2 M Q dV ; dv = phi/(2s) dM + (Phi - M phi/s) dV (C1)."""
     cdf, complement, phi, s, mean, _ = _rectified(estimate)
     dmean = doutput.mean * cdf + doutput.var * 2 * mean * complement
     dvar = doutput.mean * phi / (2 * s) + doutput.var * (cdf - mean * phi / s)
@@ -80,7 +80,7 @@ def leaky_relu(estimate, slope):
     """Mean and variance of max(z, 0) + slope min(z, 0) for Gaussian z.
 
     Equations: mean = a m + (1 - a) M ; var = a^2 v + (1 - a)^2 V + 2 a (1 - a) Cov(z, max(z, 0)), with
-        Cov = v Phi(t) (C.1, with Stein's lemma in place of second moments, which would cancel).
+        Cov = v Phi(t) (C1, with Stein's lemma in place of second moments, which would cancel).
     Shapes: estimate (m, v) each (..., C); slope a number.
     Returns: Moments (..., C).
     """
@@ -91,7 +91,11 @@ def leaky_relu(estimate, slope):
 
 @checked(_transport_checks.leaky_relu_backward)
 def leaky_relu_backward(doutput, estimate, slope):
-    """Gradient of leaky_relu to the estimate; relu's and that of v Phi(t): d/dm = s phi, d/dv = Phi - t phi / 2."""
+    """Gradient of leaky_relu to the estimate: relu's, and that of v Phi(t).
+
+    Equations: dCov = 2 a (1 - a) dvar ; dm = (a + (1 - a) Phi) dmean + 2 (1 - a)^2 M Q dvar + s phi dCov ;
+        dv = (1 - a) phi/(2s) dmean + (a^2 + (1 - a)^2 (Phi - M phi/s)) dvar + (Phi - t phi/2) dCov (C1).
+    """
     cdf, complement, phi, s, mean, _ = _rectified(estimate)
     a = slope
     dmean, dvar = doutput
@@ -103,14 +107,14 @@ def leaky_relu_backward(doutput, estimate, slope):
 
 @checked(_transport_checks.dropout)
 def dropout(estimate, keep):
-    """Inverted dropout, kept with probability `keep`: the same mean ; var = v/keep + mean^2 (1 - keep)/keep (C.1)."""
+    """Inverted dropout, kept with probability `keep`: the same mean ; var = v/keep + m^2 (1 - keep)/keep (C1)."""
     m, v = estimate
     return Moments(m, v / keep + m**2 * ((1 - keep) / keep))
 
 
 @checked(_transport_checks.dropout_backward)
 def dropout_backward(doutput, estimate, keep):
-    """Gradient of dropout to the estimate."""
+    """Gradient of dropout to the estimate: dm = dM + 2 m (1 - keep)/keep dV ; dv = dV/keep (C1)."""
     return Moments(
         doutput.mean + doutput.var * 2 * estimate.mean * ((1 - keep) / keep),
         doutput.var / keep,

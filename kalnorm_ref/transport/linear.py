@@ -1,6 +1,6 @@
 """Moments after a linear map or a convolution, of inputs that are independent between channels and positions.
 
-    linear   mean = mu W + b ;  var = v (W*W)                                                 (C.2)
+    linear   mean = mu W + b ;  var = v (W*W)                                                 (C2)
     conv     a_ok = sum_c W_kco mu_c ;  w_ok = sum_c W_kco^2 v_c      at each tap k of the kernel
              mean_o = sum_k f_k a_ok ;  var_o = sum_k f_k w_ok + sum_kl G_kl a_ok a_ol         (C2)
 
@@ -20,7 +20,7 @@ from ..moments import Moments, sum_outer, sum_to_shape
 def linear(estimate, weight, bias=None):
     """Mean and variance after y = x W + b.
 
-    Equations: mean = mu W + b, exact ; var = v (W*W), exact for uncorrelated inputs (C.2).
+    Equations: mean = mu W + b, exact ; var = v (W*W), exact for uncorrelated inputs (C2).
     Shapes: estimate each (..., C_in); weight (C_in, C_out); bias (C_out,) or None.
     Returns: Moments (..., C_out).
     """
@@ -32,7 +32,7 @@ def linear(estimate, weight, bias=None):
 def linear_backward(doutput, estimate, weight, bias=None):
     """Gradient of linear: destimate, dweight, dbias (None without bias).
 
-    Equations: dmu = dmean W^T ; dv = dvar (W*W)^T ; dW = mu^T dmean + 2 W * (v^T dvar) ; db = dmean (C.2).
+    Equations: dmu = dmean W^T ; dv = dvar (W*W)^T ; dW = mu^T dmean + 2 W * (v^T dvar) ; dbias = sum dmean (C2).
     """
     dmean, dvar = doutput
     dweight = sum_outer(estimate.mean, dmean) + 2 * weight * sum_outer(estimate.var, dvar)

@@ -5,8 +5,9 @@
     released   mean = mu                           var = v                its input: the authors' released code
                                                    with r = (v + eps)^(-1/2)
 
-Belief and observed keep the invariance to the scale of the incoming weights; released does not. In belief mode the next
-prior depends on gamma, beta and the weights only: without residual streams nothing of the data is remembered.
+Belief and observed keep the invariance to the scale of the incoming weights up to eps; released does not. In belief
+mode, without residual streams, the next prior depends on gamma, beta and the weights only, again up to eps: nothing of
+the data is remembered.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """The transition of the authors' released code: moments through a ReLU and a convolution by drawing one synthetic map.
 
     z = mu + v^(1/2) n ,  n standard normal, one draw for each position and channel
-    h = max(z, 0) ;  u = h * W ;  M = mean u ,  V = mean (u - M)^2  over the P positions of u            (C5)
+    h = max(z, 0) ;  u = conv(h, W) ;  M = mean u ,  V = mean (u - M)^2  over the P positions of u       (C5)
     du = dM/P + 2 dV (u - M)/P ;  dh, dW = backward of the convolution ;  dz = dh where z > 0
     dmu = sum dz ;  dv = sum dz n / (2 v^(1/2)) ;  dn = v^(1/2) dz
 
