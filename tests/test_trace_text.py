@@ -60,7 +60,14 @@ def test_a_formula_is_the_one_whose_symbols_the_code_reads():
     assert formulas("push", "observed")["dgamma"] == "dgamma = (xbar - mu) r dtm + 2 gamma S r^2 dtv"
     assert formulas("push", "observed")["tm"] == "tm = beta + gamma (xbar - mu) r"
     assert formulas("bn", "exact")["x_hat"] == "x_hat = (x - mu) r"
-    assert formulas("brn", "exact")["x_hat"] == "", "there it is z r + d, which no docstring says under this name"
+    assert formulas("brn", "exact")["x_hat"] == "x_hat = z r + d"
+
+    def otherwise(z, corr_r, corr_d):
+        x_hat = z * corr_r + corr_d
+        return x_hat
+
+    trace = kr.trace(otherwise, np.ones((2, 3)), 2.0, 0.5)
+    assert trace.steps[-1].symbol == "x_hat" and trace.notes[-1].formula == "", "its own docstring says nothing of it"
 
 
 def test_text_has_a_heading_for_each_part_and_points_to_other_steps():

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import _arguments
 from ..moments import Moments
 
 
@@ -44,6 +45,14 @@ def arriving(estimate):
     if not isinstance(estimate, Estimate):
         raise TypeError(f"estimate is {type(estimate).__name__}; expected kr.layers.Estimate(moments), or None")
     return estimate.moments
+
+
+def channels_last(x, channels, axis):
+    """x with the channels, that it has on `axis`, on the last axis; ValueError for another number of them."""
+    x = _arguments.array("x", x)
+    if x.ndim < 2 or not -x.ndim <= axis < x.ndim or x.shape[axis] != channels:
+        raise ValueError(f"x has shape {x.shape}; expected {channels} channels on axis {axis}")
+    return np.moveaxis(x, axis, -1)
 
 
 class Layer:

@@ -13,7 +13,7 @@ import numpy as np
 from .. import _arguments, _group_checks
 from ..group_kalman_norm import group_kalman_norm_backward, group_kalman_norm_forward
 from ..group_norm import group_norm_backward, group_norm_forward
-from .base import Estimate, Layer, arriving
+from .base import Estimate, Layer, arriving, channels_last
 from .gain import Gain
 from .options import choice
 from .transition import TRANSITIONS, Transition
@@ -42,12 +42,8 @@ class GroupNorm(Layer):
 
     def positions(self, x):
         """x as (N, L, C), and its shape with the channels last."""
-        x = _arguments.array("x", x)
         c = len(self.params["gamma"])
-        within = -x.ndim <= self.channel_axis < x.ndim
-        if x.ndim < 2 or not within or x.shape[self.channel_axis] != c:
-            raise ValueError(f"x has shape {x.shape}; expected {c} channels on axis {self.channel_axis}")
-        x = np.moveaxis(x, self.channel_axis, -1)
+        x = channels_last(x, c, self.channel_axis)
         return x.reshape(len(x), math.prod(x.shape[1:-1]), c), x.shape
 
     def images(self, y, shape):

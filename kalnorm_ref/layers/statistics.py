@@ -13,7 +13,7 @@ import numpy as np
 from .. import _arguments
 from ..moments import Moments, standardize, standardize_backward
 from ..running import running_average, unbiased
-from .base import Layer
+from .base import Layer, channels_last
 
 INFERENCE = ("running", "batch", "population")
 ABSENT = -1  # a population variance before there is one; NaN would be that of a run that diverged
@@ -91,16 +91,7 @@ class BatchNormalizer(Layer):
         """(Moments, eps) that inference "running" standardizes with."""
         return Moments(self.running["running_mean"], self.running["running_var"]), self.eps
 
-    # ---- the shape of x ----
-
-    def channels_last(self, x):
-        """x with its channels on the last axis."""
-        x = _arguments.array("x", x)
-        c = len(self.params["gamma"])
-        within = -x.ndim <= self.channel_axis < x.ndim
-        if x.ndim < 2 or not within or x.shape[self.channel_axis] != c:
-            raise ValueError(f"x has shape {x.shape}; expected {c} channels on axis {self.channel_axis}")
-        return np.moveaxis(x, self.channel_axis, -1)
+    # ---- forward and backward ----
 
     def groups(self, n, training):
         """Slices (of images, of rows of the estimate): one pair for the batches of full size, one for a rest."""
@@ -113,11 +104,9 @@ class BatchNormalizer(Layer):
         parts = [(slice(0, full * size), slice(0, full))] if full else []
         return [*parts, (slice(full * size, n), slice(full, full + 1))] if rest else parts
 
-    # ---- forward and backward ----
-
     def over_groups(self, x, arrived, training):
         """Normalize group by group: y, the estimate to send on, the moments of the groups, and what backward needs."""
-        x = self.channels_last(x)
+        x = channels_last(x, len(self.params["gamma"]), self.channel_axis)
         bounds, parts = self.groups(len(x), training), []
         expected = bounds[-1][1].stop
         if arrived is not None and len(arrived.mean) != expected:
@@ -153,7 +142,7 @@ class BatchNormalizer(Layer):
 
     def infer(self, x):
         """Standardize with running or population statistics; both are constants to the backward."""
-        x = self.channels_last(x)
+        x = channels_last(x, len(self.params["gamma"]), self.channel_axis)
         moments, eps = self.running_moments()
         if self.inference == "population":
             moments, eps = Moments(self.running["population_mean"], self.running["population_var"]), self.eps
