@@ -1029,7 +1029,7 @@ cdef void positive(const real *h, real *value, Py_ssize_t size) noexcept nogil:
 
 
 cdef void one_map(const real *draws, const real *weight, Maps at, Py_ssize_t g, real *h, double *planes) noexcept nogil:
-    """h = max(z, 0) with z = mu + v^(1/2) n, then u = h * W behind it, and the moments of u (C5)."""
+    """h = max(z, 0) with z = mu + v^(1/2) n, then u = conv(h, W) behind it, and the moments of u (C5)."""
     cdef real *u = h + at.z.size
     cdef Py_ssize_t i = g * at.z.channels, o = g * at.u.channels
     batch_combine(

@@ -123,7 +123,7 @@ def kalman_norm_backward(dy, dmean, dcov, cache):
     Returns: dx (..., m, C), dgamma, dbeta (C,), dprior_mean, dprior_cov, dgain, each with the shape of its argument and
         None where the argument was None or, for dgain, ignored.
     Raises: ValueError if dy, dmean or dcov has the wrong shape.
-    Departs: the paper leaves its gradients to an appendix that is not public; these are derived.
+    Departs: the paper's gradients are said to stand in an appendix that we did not find; these are derived.
     Reference: the chain rule through (B3); kalman_norm_backward_staged has the steps.
     """
     x, mean, _, rstd, gamma, beta, xbar, s, a, b, gain = cache

@@ -40,7 +40,7 @@ def priors(net, x):
 
 @pytest.mark.parametrize(("push", "forgets"), [("belief", True), ("observed", False), ("released", False)])
 def test_a_belief_forgets_the_data(push, forgets):
-    """Without residual streams the next prior is a function of gamma, beta and the weights (C.4)."""
+    """Without residual streams the next prior is a function of gamma, beta and the weights (C4)."""
     before_last = kr.Sequential(*chain(push).layers[:-1])
     first, second = (before_last.carry(x, None, training=True)[1].moments for x in (X, 9 * X**2 - 4))
     error = gradcheck.max_error(first, second)

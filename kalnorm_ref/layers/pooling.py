@@ -24,7 +24,7 @@ def _blocks(x, size):
 
 
 class AvgPool2d(Layer):
-    """Mean of each size x size block. For moments, `correlation` is that of the values in a block (C.3)."""
+    """Mean of each size x size block. For moments, `correlation` is that of the values in a block (C3)."""
 
     def __init__(self, size, correlation=0.0):
         super().__init__()
