@@ -62,13 +62,18 @@ def _axes(axes, errors, epochs):
     axes.set_xlim(1 - 0.02 * epochs, epochs + 0.01 * epochs)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     axes.set_xlabel("epoch", fontsize=FONT["axis"], color=INK, labelpad=8)
+    plain(axes, FONT["tick"], 8)
+    return low
+
+
+def plain(axes, size, pad):
+    """Axes with pale horizontal lines and the lower edge alone; ticks without marks, of a font size, `pad` away."""
     axes.grid(axis="y", color=PALE, linewidth=1)
     axes.set_axisbelow(True)
-    axes.tick_params(labelsize=FONT["tick"], colors=INK, length=0, pad=8)
+    axes.tick_params(labelsize=size, colors=INK, length=0, pad=pad)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(INK)
-    return low
 
 
 def _line(axes, index, method, values):

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from .checkpoint import write_atomic
-from .plots import DPI, INK, MARKERS, PALE, SIZE, batch, subject, titles
+from .plots import DPI, INK, MARKERS, SIZE, batch, plain, subject, titles
 
 NAME = "record.png"
 COLUMNS = 8  # at most, of the normalizers
@@ -90,12 +90,7 @@ def _panel(axes, rows, kind, limits):
     margin = 0.06 * max(epochs[-1] - epochs[0], 1)
     axes.set_xlim(epochs[0] - margin, epochs[-1] + margin)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
-    axes.grid(axis="y", color=PALE, linewidth=1)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=FONT["tick"], colors=INK, length=0, pad=5)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(INK)
+    plain(axes, FONT["tick"], 5)
 
 
 def _limits(values, logarithmic):
