@@ -4,6 +4,7 @@ Without a working C compiler the package installs with the NumPy backend alone a
 KALNORM_REQUIRE_EXT=1 turns that into an error.
 """
 
+import glob
 import os
 import sys
 
@@ -12,6 +13,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 REQUIRED = os.environ.get("KALNORM_REQUIRE_EXT") == "1"
+HEADERS = sorted(glob.glob("kalnorm_ref/_kernels*.h"))
 GCC = sys.platform.startswith("linux")
 
 
@@ -43,7 +45,8 @@ setup(
         Extension(
             "kalnorm_ref._core",
             ["kalnorm_ref/_core.pyx"],
-            include_dirs=[np.get_include()],
+            include_dirs=[np.get_include(), "kalnorm_ref"],
+            depends=HEADERS,
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
             extra_compile_args=["-O3", "-fopenmp", "-ffp-contract=off"] if GCC else [],
             extra_link_args=["-fopenmp"] if GCC else [],

@@ -9,10 +9,13 @@ import operator
 import numpy as np
 
 FLOATING = (np.float32, np.float64, np.complex128)
+SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def array(name, value):
     """`value` as an array of a type that the package computes with; TypeError for any other."""
+    if type(value) is np.ndarray and (value.dtype is SINGLE or value.dtype is DOUBLE):
+        return value
     if value is None or isinstance(value, str | np.ma.MaskedArray):
         raise TypeError(f"{name} is {'None' if value is None else type(value).__name__}; expected an array")
     try:

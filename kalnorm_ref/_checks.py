@@ -194,10 +194,15 @@ def kalman_filter_norm_backward(dy, destimate, cache):
     return _with_estimate(dtype, dy, destimate, cache)
 
 
-def conv2d_forward(x, weight, bias, stride, padding):
-    x, weight = array("x", x), array("weight", weight)
+def _map(name, x):
+    x = array(name, x)
     if x.ndim != 4:
-        raise ValueError(f"x has shape {x.shape}; expected (N, H, W, C), channels last")
+        raise ValueError(f"{name} has shape {x.shape}; expected (N, H, W, C), channels last")
+    return x
+
+
+def conv2d_forward(x, weight, bias, stride, padding):
+    x, weight = _map("x", x), array("weight", weight)
     if weight.ndim != 4:
         raise ValueError(f"weight has shape {weight.shape}; expected (kh, kw, C_in, C_out)")
     if weight.shape[2] != x.shape[3]:
@@ -218,3 +223,37 @@ def conv2d_backward(dy, cache):
     dy = same_shape("dy", dy, (cache.x.shape[0], *size, cache.weight.shape[3]), "y")
     dtype = np.complex128 if dy.dtype.type == np.complex128 else cache.x.dtype.type
     return dtype, (np.asarray(dy, dtype), cache)
+
+
+def relu_forward(x):
+    x = array("x", x)
+    return x.dtype.type, (x,)
+
+
+def relu_backward(dy, y):
+    y = array("y", y)
+    dy = same_shape("dy", dy, y.shape, "y")
+    dtype = common_type(dy, y)
+    return dtype, (np.asarray(dy, dtype), np.asarray(y, dtype))
+
+
+def avg_pool_forward(x, high, wide):
+    x, high, wide = _map("x", x), whole("high", high, 1), whole("wide", wide, 1)
+    if x.shape[1] % high or x.shape[2] % wide:
+        size = high if high == wide else f"{high} x {wide}"
+        raise ValueError(
+            f"x has shape {x.shape}; expected a height and width that are multiples of the pool size {size}"
+        )
+    return x.dtype.type, (x, high, wide)
+
+
+def avg_pool_backward(dy, high, wide):
+    dy = _map("dy", dy)
+    return dy.dtype.type, (dy, whole("high", high, 1), whole("wide", wide, 1))
+
+
+def add(a, b):
+    a = array("a", a)
+    b = same_shape("b", b, a.shape, "a")
+    dtype = common_type(a, b)
+    return dtype, (np.asarray(a, dtype), np.asarray(b, dtype))

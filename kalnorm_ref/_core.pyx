@@ -2,29 +2,27 @@
 """The compiled twins of the public NumPy functions: the same names, signatures and results, for speed.
 
 Design. Arguments come checked (see `twinned`). Here x is (batches, m, C), contiguous, float or double; every statistic
-is double, one number per batch and channel. Three loops touch the data: tile_moments (observe), tile_sums (sum dy and
-sum dy x_hat) and tile_combine (weight dy + scale (x - centre) + shift, which is every y and every dx). What lies
-between them works on statistics alone, one scalar function or loop per equation.
+is double, one number per batch and channel, in one row of them all. Three loops touch the data: tile_moments (observe),
+tile_sums (sum dy and sum dy x_hat) and tile_combine (weight dy + scale (x - centre) + shift, which is every y and every
+dx). What lies between them works on statistics alone, one scalar loop per equation. The three loops below are what
+double storage runs, and what float storage falls back on where its range does not do; otherwise float storage runs
+those of _kernels_statistics.h, which exist for each instruction set, as do the loops of convolution.
 
-Accuracy and repeatability. A batch is cut into tiles of at most ROWS rows; a tile's sums are double, about its own
-mean, and tiles are merged by a binary tree. The cut depends on the shape only, never on the number of threads, so a
-result has the same bits at any number. Where C is small, samples lie side by side in rows of about LANES numbers, to
-give the compiler a long inner loop; an incomplete last row is the tile's `tail`.
+Accuracy and repeatability. A batch is cut into tiles of at most ROWS samples; a tile's sums are about its own mean
+and leave it as double, and tiles are merged by a binary tree. The cut depends on the shape only, never on the number of
+threads, so a result has the same bits at any number. A ReLU behind a normalizer may be part of its loops: `rectified`.
 """
 
-import functools
 import math
-import threading
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 cimport cython
 cimport numpy as cnp
+from cpython.object cimport PyObject
 from cython.parallel cimport prange, threadid
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
-from scipy.linalg.cython_blas cimport dgemm, sgemm
 
 cnp.import_array()
 
@@ -34,32 +32,190 @@ ctypedef fused real:  # the storage of x, y, dy, dx, weights
 
 ctypedef const double[::1] Statistic  # flat: a number per batch and channel
 
+cdef extern from "_kernels.h" nogil:
+    ctypedef struct Sweep:
+        Py_ssize_t row, down, step, high, run, c_out, out_down, out_step, rows, columns
+    ctypedef struct Block:
+        Py_ssize_t samples, stride, width
+    ctypedef struct Affine:
+        const float *centre
+        const float *scale
+        const float *shift
+    ctypedef struct Kernels:
+        void (*sweep_float)(const Sweep *, const float *, const float *, const float *, float *) noexcept nogil
+        void (*sweep_double)(const Sweep *, const double *, const double *, const double *, double *) noexcept nogil
+        void (*gather_float)(const Sweep *, const float *, const float *, float *) noexcept nogil
+        void (*gather_double)(const Sweep *, const double *, const double *, double *) noexcept nogil
+        int (*moments)(const Block *, const float *, double *, double *, double *) noexcept nogil
+        int (*sums)(
+            const Block *, const float *, const float *, const float *, const float *, const Affine *, double *,
+            double *
+        ) noexcept nogil
+        void (*combine)(
+            const Block *, const float *, const float *, const float *, const float *, const float *, const float *,
+            const Affine *, int, float *
+        ) noexcept nogil
+    const Kernels *kernels
+    int usable_sets()
+    const char *set_name(int)
+    const char *chosen_set()
+    void choose_set(int)
+
 cdef enum:
-    LANES = 32  # numbers in a row of samples laid side by side
-    ROWS = 128  # rows of a tile
-    COLUMNS = 256  # columns of a tile
-    ALONE = 32768  # numbers below which one thread does the work; for a convolution, numbers of patches
+    ROWS = 256  # samples of a tile, at most
+    COLUMNS = 256  # channels of a tile, at most
+    TILE = 8192  # numbers of a tile, about
+    ALONE = 16384  # numbers below which one thread does the work
     MANY = 16  # batches from which the threads share out batches, not the tiles of one batch
+    ALIGNMENT = 64  # bytes
+    SMALL = 16384  # bytes below which memory is not kept
+    CALLS = 8  # calls of a network after which unused memory is given back
+    SLACK = 16  # numbers behind a weight or a bias that a vector may read
 
 
 cdef struct Layout:
     Py_ssize_t batches, m, channels
     Py_ssize_t size  # m * channels, the numbers of a batch
-    Py_ssize_t width  # numbers in a row: channels, or a multiple of them
+    Py_ssize_t samples  # of a tile, at most
     Py_ssize_t down, across  # tiles of a batch
-    Py_ssize_t plane  # down * width, the numbers of one column sum of every tile
+    Py_ssize_t plane  # down * channels, the numbers of one sum of every tile
     int outer, inner  # threads over batches, threads over the tiles of one
 
 
 cdef struct Tile:
     Py_ssize_t start  # first number of the tile, counted from the batch's
-    Py_ssize_t column  # first column
-    Py_ssize_t into  # where its column sums go in a plane
-    Py_ssize_t rows, width
-    Py_ssize_t tail  # length of an incomplete row below the others, in the last tile
+    Py_ssize_t column  # first channel
+    Py_ssize_t into  # where its channels' sums go in a plane
+    Block block
+
+
+cdef struct Terms:  # of a pass over the data; a number per batch and channel each, NULL where a term is absent
+    const double *weight
+    const double *centre
+    const double *scale
+    const double *shift
+    const double *y_centre  # with a ReLU behind y = (x - y_centre) y_scale + y_shift, dy counts only where y > 0
+    const double *y_scale
+    const double *y_shift
+    bint rectify  # the result is 0 where it is below
+
+
+# ---- instruction sets ----------------------------------------------------------------------------------------------
+
+
+def instruction_sets():
+    """Names of the sets of kernels that this machine can run, the fastest last."""
+    return tuple([set_name(i).decode() for i in range(usable_sets())])
+
+
+def instruction_set():
+    """Name of the set in use."""
+    return chosen_set().decode()
+
+
+def use_instruction_set(name):
+    """Run the kernels of the set `name` from now on; ValueError for one that this machine cannot run."""
+    if name not in instruction_sets():
+        raise ValueError(f"instruction set is {name!r}; expected one of {', '.join(instruction_sets())}")
+    choose_set(instruction_sets().index(name))
 
 
 # ---- arrays --------------------------------------------------------------------------------------------------------
+
+cdef dict _named = {}
+
+
+cdef named(module, name):
+    """A class of another module, looked up at its first use, since that module imports this one."""
+    found = _named.get(name)
+    if found is None:
+        found = _named[name] = getattr(__import__(f"kalnorm_ref.{module}", fromlist=[name]), name)
+    return found
+
+
+cdef moments_pair(mean, var):
+    return tuple.__new__(named("moments", "Moments"), (mean, var))
+
+
+cdef cnp.ndarray empty(tuple shape, int kind=cnp.NPY_FLOAT64):
+    cdef cnp.npy_intp sizes[32]
+    cdef int i, axes = len(shape)
+    for i in range(axes):
+        sizes[i] = shape[i]
+    return cnp.PyArray_EMPTY(axes, sizes, kind, 0)
+
+
+cdef class Buffers:
+    """Memory for the arrays of a network: what no array uses any more, by its count of references, is used again.
+
+    An array of few numbers, or one made outside of `reusing`, has memory of its own. What no call has needed for a
+    while is given back.
+    """
+
+    cdef dict kept  # by size in bytes: a list of [buffer, number of the call that used it last]
+    cdef Py_ssize_t calls
+
+    def __cinit__(self):
+        self.kept, self.calls = {}, 0
+
+    def __reduce__(self):  # a copy of a network has buffers of its own
+        return Buffers, ()
+
+    cdef cnp.ndarray take(self, tuple shape, int kind, Py_ssize_t size):
+        cdef cnp.npy_intp sizes[32]
+        cdef cnp.ndarray buffer, out
+        cdef list entry
+        cdef int i, axes = len(shape)
+        for entry in self.kept.setdefault(size, []):
+            buffer = entry[0]
+            if (<PyObject *>buffer).ob_refcnt == 2:  # the entry's reference and `buffer`
+                break
+        else:
+            buffer = np.empty(size + ALIGNMENT, np.uint8)
+            entry = [buffer, 0]
+            self.kept[size].append(entry)
+        entry[1] = self.calls
+        for i in range(axes):
+            sizes[i] = shape[i]
+        out = cnp.PyArray_SimpleNewFromData(
+            axes, sizes, kind, <char *>data(buffer) + ALIGNMENT - <Py_ssize_t>data(buffer) % ALIGNMENT
+        )
+        cnp.set_array_base(out, buffer)
+        return out
+
+    cdef give_back(self):
+        """Forget what the last calls have not needed."""
+        self.calls += 1
+        for size, entries in list(self.kept.items()):
+            self.kept[size] = [entry for entry in entries if entry[1] > self.calls - CALLS]
+            if not self.kept[size]:
+                del self.kept[size]
+
+
+cdef Buffers _buffers = None
+
+
+def reusing(Buffers buffers):
+    """Take the memory of results from `buffers`, or, given None, from nowhere in particular; returns what was so."""
+    global _buffers
+    before = _buffers
+    _buffers = buffers
+    if buffers is not None:
+        buffers.give_back()
+    return before
+
+
+cdef cnp.ndarray fresh(tuple shape, int kind):
+    """An array for a result, not set to anything."""
+    cdef Py_ssize_t i, size = 4 if kind == cnp.NPY_FLOAT32 else 8
+    for i in range(len(shape)):
+        size *= <Py_ssize_t>shape[i]
+    return empty(shape, kind) if _buffers is None or size < SMALL else _buffers.take(shape, kind, size)
+
+
+cdef cnp.ndarray row(Py_ssize_t size):
+    cdef cnp.npy_intp length = size
+    return cnp.PyArray_EMPTY(1, &length, cnp.NPY_FLOAT64, 0)
 
 
 cdef cnp.ndarray contiguous(x, like=None, shape=None):
@@ -69,49 +225,99 @@ cdef cnp.ndarray contiguous(x, like=None, shape=None):
     """
     if shape is not None and x.shape != shape:
         raise ValueError(f"an array has shape {x.shape}; expected {shape}")
-    kind = cnp.NPY_FLOAT32 if (x if like is None else like).dtype.type is np.float32 else cnp.NPY_FLOAT64
-    return cnp.PyArray_FROM_OTF(x, kind, cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED)
+    cdef cnp.ndarray given = x if like is None else like
+    cdef int kind = cnp.NPY_FLOAT32 if cnp.PyArray_TYPE(given) == cnp.NPY_FLOAT32 else cnp.NPY_FLOAT64
+    return cnp.PyArray_FROM_OTF(
+        x, kind, cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED | cnp.NPY_ARRAY_FORCECAST
+    )
 
 
-cdef tuple statistics_shape(x):
+cdef tuple shape_of(cnp.ndarray a):
+    return tuple([a.shape[i] for i in range(a.ndim)])
+
+
+cdef tuple statistics_shape(cnp.ndarray x):
     if x.ndim < 2:
-        raise ValueError(f"x has shape {x.shape}; expected (..., m, C)")
-    return x.shape[:-2] + x.shape[-1:]
+        raise ValueError(f"x has shape {shape_of(x)}; expected (..., m, C)")
+    return (*[x.shape[i] for i in range(x.ndim - 2)], x.shape[x.ndim - 1])
 
 
-cdef cnp.ndarray spread(value, shape, double absent=0):
-    """A statistic broadcast to `shape`, as a flat array of doubles; `absent` stands for None."""
-    given = np.asarray(absent if value is None else value, np.float64)
-    return contiguous(given if given.shape == shape else np.broadcast_to(given, shape)).reshape(-1)
-
-
-cdef moments_pair(mean, var, shape, dtype=np.float64):
-    """Moments (..., C) of flat statistics."""
-    from .moments import Moments
-
-    return Moments(mean.reshape(shape).astype(dtype, copy=False), var.reshape(shape).astype(dtype, copy=False))
+cdef cnp.ndarray spread(value, tuple shape, double absent=0):
+    """A statistic broadcast to `shape`, contiguous doubles, itself where it is that; `absent` stands for None."""
+    cdef cnp.ndarray given, full
+    cdef Py_ssize_t i, size = 1
+    for i in range(len(shape)):
+        size *= <Py_ssize_t>shape[i]
+    if value is None:
+        full = row(size)
+        for i in range(size):
+            numbers(full)[i] = absent
+        return full
+    given = cnp.PyArray_FROM_OTF(value, cnp.NPY_FLOAT64, cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED)
+    if cnp.PyArray_SIZE(given) == size:
+        if shape_of(given) != shape[len(shape) - given.ndim:]:
+            np.broadcast_to(given, shape)  # raises where it does not fit
+        return given
+    return np.ascontiguousarray(np.broadcast_to(given, shape))
 
 
 cdef wide(value):
     """What a cache keeps of a statistic or a parameter: float64 in its own shape, None, or Moments of them."""
+    if value is None:
+        return None
     if isinstance(value, tuple):
-        return type(value)(*[wide(a) for a in value])
-    return None if value is None else np.asarray(value, np.float64)
+        return tuple.__new__(type(value), [wide(a) for a in value])
+    return cnp.PyArray_FROM_OTF(value, cnp.NPY_FLOAT64, cnp.NPY_ARRAY_ALIGNED)
 
 
-cdef widest(arrays):
+cdef cnp.ndarray rounded(cnp.ndarray statistic, int kind):
+    """A copy of a statistic in the type of the results."""
+    cdef cnp.ndarray a = statistic if statistic.flags.c_contiguous else statistic.copy()
+    cdef cnp.ndarray out = empty(shape_of(a), kind)
+    cdef Py_ssize_t i, size = cnp.PyArray_SIZE(a)
+    if kind == cnp.NPY_FLOAT64:
+        memcpy(data(out), data(a), size * sizeof(double))
+    else:
+        for i in range(size):
+            (<float *>data(out))[i] = <float>numbers(a)[i]
+    return out
+
+
+cdef narrow(cnp.ndarray statistic, cnp.ndarray like):
+    """A copy of a statistic in the type of x."""
+    return rounded(statistic, cnp.PyArray_TYPE(like))
+
+
+cdef moments_like(moments, x):
+    """Copies of the cache's moments in the type of the results."""
+    return moments_pair(narrow(moments[0], x), narrow(moments[1], x))
+
+
+cdef int widest(arrays) except -1:
     """Type of the results where no argument leads; a scalar gain or noise has no say."""
-    return np.result_type(*[a for a in arrays if a.ndim])
+    for a in arrays:
+        if a.ndim and not is_single(a):
+            return cnp.NPY_FLOAT64
+    return cnp.NPY_FLOAT32
 
 
-cdef sum_to(Statistic gradient, full, argument, dtype):
+cdef sum_to(cnp.ndarray gradient, tuple full, argument, int kind):
     """Sum a gradient of shape `full` over the axes along which its argument was broadcast; None stays None."""
+    cdef cnp.ndarray given, total
+    cdef Py_ssize_t i, size
     if argument is None:
         return None
-    total = np.zeros(np.shape(argument))
-    place = np.broadcast_to(np.arange(total.size, dtype=np.intp).reshape(total.shape), full)
-    add_at(gradient, np.ascontiguousarray(place).reshape(-1), total.reshape(-1))
-    return total.astype(dtype, copy=False)
+    given = argument if isinstance(argument, np.ndarray) else np.asarray(argument)
+    size = cnp.PyArray_SIZE(given)
+    shape = shape_of(given)
+    total = np.zeros(shape)
+    if shape == full[len(full) - len(shape):]:  # trailing axes, or all: the others are summed over
+        for i in range(cnp.PyArray_SIZE(gradient)):
+            numbers(total)[i % size] += numbers(gradient)[i]
+    else:
+        place = np.broadcast_to(np.arange(size, dtype=np.intp).reshape(shape), full)
+        add_at(gradient.reshape(-1), np.ascontiguousarray(place).reshape(-1), total.reshape(-1))
+    return total if kind == cnp.NPY_FLOAT64 else rounded(total, kind)
 
 
 @cython.boundscheck(False)
@@ -134,25 +340,25 @@ cdef bint is_single(cnp.ndarray a) noexcept:
 
 
 cdef int threads_for(Py_ssize_t size) except -1:
-    from .backend import get_num_threads
-
-    return get_num_threads() if size >= ALONE else 1
+    if size < ALONE:
+        return 1
+    return named("backend", "get_num_threads")()
 
 
 cdef Layout layout_of(cnp.ndarray x) except *:
     cdef Layout at
-    cdef Py_ssize_t whole_rows
-    cdef int threads = threads_for(x.size), i
+    cdef Py_ssize_t i
+    cdef int threads = threads_for(cnp.PyArray_SIZE(x))
     at.channels, at.m, at.batches = x.shape[x.ndim - 1], x.shape[x.ndim - 2], 1
     for i in range(x.ndim - 2):
         at.batches *= x.shape[i]
     if at.channels == 0:  # nothing to do, and nothing to divide by
         at.batches, at.channels = 0, 1
     at.size = at.m * at.channels
-    at.width = at.channels * max(1, min(at.m, LANES // at.channels))
-    whole_rows = at.size // at.width
-    at.down, at.across = max(1, (whole_rows + ROWS - 1) // ROWS), (at.width + COLUMNS - 1) // COLUMNS
-    at.plane = at.down * at.width
+    at.across = (at.channels + COLUMNS - 1) // COLUMNS
+    at.samples = max(16, min(ROWS, TILE // min(at.channels, COLUMNS)))
+    at.down = max(1, (at.m + at.samples - 1) // at.samples)
+    at.plane = at.down * at.channels
     at.outer = threads if at.batches >= MANY else 1
     at.inner = 1 if at.batches >= MANY else threads
     return at
@@ -163,24 +369,16 @@ cdef Layout layout_of(cnp.ndarray x) except *:
 
 cdef Tile tile_at(Layout at, Py_ssize_t index) noexcept nogil:
     cdef Tile t
-    cdef Py_ssize_t row = index // at.across, whole_rows = at.size // at.width
+    cdef Py_ssize_t place = index // at.across
     t.column = index % at.across * COLUMNS
-    t.start, t.into = row * ROWS * at.width + t.column, row * at.width + t.column
-    t.rows, t.width = min(whole_rows - row * ROWS, ROWS), min(at.width - t.column, COLUMNS)
-    t.tail = at.size - whole_rows * at.width if row == at.down - 1 else 0
+    t.start, t.into = place * at.samples * at.channels + t.column, place * at.channels + t.column
+    t.block.samples = min(at.m - place * at.samples, at.samples)
+    t.block.stride, t.block.width = at.channels, min(at.channels - t.column, COLUMNS)
     return t
 
 
-cdef void add_rows(const real *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, double *total) noexcept nogil:
-    """Add every row of x to `total`."""
-    cdef Py_ssize_t i, j
-    for i in range(rows):
-        for j in range(width):
-            total[j] += x[i * stride + j]
-
-
 cdef void tile_moments(const real *x, Layout at, Py_ssize_t index, double *planes) noexcept nogil:
-    """Per column: sum, mean, sum d and sum d^2, d = x - mean. The sum of d is what rounding left in the mean."""
+    """Per channel: sum, mean, sum d and sum d^2, d = x - mean. The sum of d is what rounding left in the mean."""
     cdef Tile t = tile_at(at, index)
     cdef double *total = planes + t.into
     cdef double *centre = total + at.plane
@@ -188,86 +386,158 @@ cdef void tile_moments(const real *x, Layout at, Py_ssize_t index, double *plane
     cdef double *square = rest + at.plane
     cdef Py_ssize_t i, j
     cdef double d
+    cdef bint done = False
     x += t.start
-    for j in range(t.width):
-        total[j] = rest[j] = square[j] = 0
-    add_rows(x, t.rows, at.width, t.width, total)
-    add_rows(x + t.rows * at.width, 1, at.width, t.tail, total)
-    for j in range(t.width):
-        centre[j] = total[j] / (t.rows + (j < t.tail))
-    for i in range(t.rows + 1):
-        for j in range(t.width if i < t.rows else t.tail):
-            d = x[i * at.width + j] - centre[j]
-            rest[j] += d
-            square[j] += d * d
+    if real is float:
+        done = kernels.moments(&t.block, x, centre, rest, square)
+    if not done:
+        for j in range(t.block.width):
+            centre[j] = rest[j] = square[j] = 0
+        for i in range(t.block.samples):
+            for j in range(t.block.width):
+                centre[j] += x[i * at.channels + j]
+        for j in range(t.block.width):
+            centre[j] /= t.block.samples
+        for i in range(t.block.samples):
+            for j in range(t.block.width):
+                d = x[i * at.channels + j] - centre[j]
+                rest[j] += d
+                square[j] += d * d
+    for j in range(t.block.width):
+        total[j] = t.block.samples * centre[j] + rest[j]
 
 
-cdef void tile_sums(const real *dy, const real *x, Layout at, Py_ssize_t index, double *planes) noexcept nogil:
-    """Per column: sum dy and sum dy x_hat. A row of means and one of rstd follow the two planes."""
+cdef bint passes(double x, const Terms *terms, Py_ssize_t c) noexcept nogil:
+    """Whether a ReLU behind the normalizer lets the gradient pass: not where y <= 0, so that NaN passes."""
+    return terms.y_scale == NULL or not (x - terms.y_centre[c]) * terms.y_scale[c] + terms.y_shift[c] <= 0
+
+
+cdef void tile_sums(
+    const real *dy, const real *x, Layout at, Py_ssize_t index, Py_ssize_t c, const Terms *terms,
+    const float *single, double *planes
+) noexcept nogil:
+    """Per channel: sum dy and sum dy (x - centre) scale, from channel c of the terms on."""
     cdef Tile t = tile_at(at, index)
     cdef double *sum_dy = planes + t.into
     cdef double *sum_dy_x_hat = sum_dy + at.plane
-    cdef double *mean = planes + 2 * at.plane + t.column
-    cdef double *rstd = mean + at.width
-    cdef Py_ssize_t i, j
+    cdef Py_ssize_t i, j, k
     cdef double g
+    cdef Affine relu
+    cdef bint done = False
     x += t.start
     dy += t.start
-    for j in range(t.width):
+    c += t.column
+    if real is float:
+        if single != NULL:
+            single += t.column
+            relu = affine(single, at.channels)
+            done = kernels.sums(
+                &t.block, dy, x, single, single + at.channels, &relu if terms.y_scale != NULL else NULL, sum_dy,
+                sum_dy_x_hat
+            )
+        if done:
+            for j in range(t.block.width):  # what rounding centre and scale to float has changed
+                if single[at.channels + j] != 0:
+                    sum_dy_x_hat[j] *= terms.scale[c + j] / single[at.channels + j]
+                sum_dy_x_hat[j] -= sum_dy[j] * (terms.centre[c + j] - single[j]) * terms.scale[c + j]
+            return
+    for j in range(t.block.width):
         sum_dy[j] = sum_dy_x_hat[j] = 0
-    for i in range(t.rows + 1):
-        for j in range(t.width if i < t.rows else t.tail):
-            g = dy[i * at.width + j]
+    for i in range(t.block.samples):
+        k = i * at.channels
+        for j in range(t.block.width):
+            g = dy[k + j] if passes(x[k + j], terms, c + j) else 0
             sum_dy[j] += g
-            sum_dy_x_hat[j] += g * ((x[i * at.width + j] - mean[j]) * rstd[j])
+            sum_dy_x_hat[j] += g * ((x[k + j] - terms.centre[c + j]) * terms.scale[c + j])
 
 
 cdef void tile_combine(
-    const real *dy, const real *x, Layout at, Py_ssize_t index, const double *rows, real *out
+    const real *dy, const real *x, Layout at, Py_ssize_t index, Py_ssize_t c, const Terms *terms,
+    const float *single, real *out
 ) noexcept nogil:
-    """out = weight dy + scale (x - centre) + shift; without the first term where dy is NULL."""
+    """out = weight dy + scale (x - centre) + shift, from channel c of the terms on; dy NULL drops its term."""
     cdef Tile t = tile_at(at, index)
-    cdef const double *weight = rows + t.column
-    cdef const double *centre = weight + at.width
-    cdef const double *scale = centre + at.width
-    cdef const double *shift = scale + at.width
     cdef Py_ssize_t i, j, k
+    cdef double value
+    cdef Affine relu
     x += t.start
     out += t.start
+    c += t.column
     if dy != NULL:
         dy += t.start
-    for i in range(t.rows + 1):
-        k = i * at.width
-        if dy == NULL:
-            for j in range(t.width if i < t.rows else t.tail):
-                out[k + j] = <real>((x[k + j] - centre[j]) * scale[j] + shift[j])
-        else:
-            for j in range(t.width if i < t.rows else t.tail):
-                out[k + j] = <real>(weight[j] * dy[k + j] + (x[k + j] - centre[j]) * scale[j] + shift[j])
+    if real is float:
+        if single != NULL:
+            single += t.column
+            relu = affine(single, at.channels)
+            kernels.combine(
+                &t.block, dy, x, single + 3 * at.channels, single, single + at.channels, single + 2 * at.channels,
+                &relu if terms.y_scale != NULL else NULL, terms.rectify, out
+            )
+            return
+    for i in range(t.block.samples):
+        k = i * at.channels
+        for j in range(t.block.width):
+            value = (x[k + j] - terms.centre[c + j]) * terms.scale[c + j] + terms.shift[c + j]
+            if dy != NULL and passes(x[k + j], terms, c + j):
+                value += terms.weight[c + j] * dy[k + j]
+            out[k + j] = 0 if terms.rectify and value <= 0 else <real>value
+
+
+cdef Affine affine(const float *single, Py_ssize_t channels) noexcept nogil:
+    """The standardization below a ReLU, among the terms in float."""
+    cdef Affine relu
+    relu.centre, relu.scale, relu.shift = single + 4 * channels, single + 5 * channels, single + 6 * channels
+    return relu
+
+
+cdef const float *singles(const Terms *terms, Py_ssize_t c, Py_ssize_t channels, float *room) noexcept nogil:
+    """The terms of one batch in float, a row of channels each: centre, scale, shift, weight, y_centre, y_scale, y_shift.
+
+    What rounding takes from a centre goes into the shift. NULL where float does not hold them all.
+    """
+    cdef Py_ssize_t j
+    cdef bint held = True
+    for j in range(channels):
+        room[j], room[channels + j] = <float>terms.centre[c + j], <float>terms.scale[c + j]
+        held &= in_float(terms.centre[c + j]) and in_float(terms.scale[c + j])
+        if terms.shift != NULL:
+            room[2 * channels + j] = <float>moved(terms.centre, terms.scale, terms.shift, room[j], c + j)
+        if terms.weight != NULL:
+            room[3 * channels + j] = <float>terms.weight[c + j]
+            held &= in_float(terms.weight[c + j])
+        if terms.y_scale != NULL:
+            room[4 * channels + j], room[5 * channels + j] = <float>terms.y_centre[c + j], <float>terms.y_scale[c + j]
+            room[6 * channels + j] = <float>moved(
+                terms.y_centre, terms.y_scale, terms.y_shift, room[4 * channels + j], c + j
+            )
+            held &= in_float(terms.y_centre[c + j]) and in_float(terms.y_scale[c + j])
+    return room if held else NULL
+
+
+cdef double moved(
+    const double *centre, const double *scale, const double *shift, float rounded, Py_ssize_t i
+) noexcept nogil:
+    return shift[i] - (centre[i] - rounded) * scale[i]
+
+
+cdef bint in_float(double value) noexcept nogil:
+    """Whether float holds the value to its full precision, far from both ends of its range."""
+    return value == 0 or 1e-30 <= abs(value) <= 1e30
 
 
 # ---- one batch -----------------------------------------------------------------------------------------------------
 
 
 cdef void merge(double *plane, Layout at) noexcept nogil:
-    """Add up the tiles' column sums by a binary tree; the first C numbers of the plane are then the channels' sums."""
+    """Add up the tiles' sums by a binary tree; the first C numbers of the plane are then the channels' sums."""
     cdef Py_ssize_t step = 1, i, j
     while step < at.down:
         i = 0
         while i + step < at.down:
-            for j in range(at.width):
-                plane[i * at.width + j] += plane[(i + step) * at.width + j]
+            for j in range(at.channels):
+                plane[i * at.channels + j] += plane[(i + step) * at.channels + j]
             i += 2 * step
         step *= 2
-    for j in range(at.channels, at.width):
-        plane[j % at.channels] += plane[j]
-
-
-cdef void side_by_side(const double *statistic, Layout at, double *row) noexcept nogil:
-    """Repeat one number per channel over the width of a row."""
-    cdef Py_ssize_t j
-    for j in range(at.width):
-        row[j] = statistic[j] if j < at.channels else row[j - at.channels]
 
 
 cdef void batch_moments(
@@ -277,9 +547,8 @@ cdef void batch_moments(
     cdef double *centre = planes + at.plane
     cdef double *rest = centre + at.plane
     cdef double *square = rest + at.plane
-    cdef Py_ssize_t index, row, j, k
+    cdef Py_ssize_t index, place, j, k, samples
     cdef double delta
-    cdef Tile t
     x += g * at.size
     mean += g * at.channels
     var += g * at.channels
@@ -288,27 +557,26 @@ cdef void batch_moments(
     merge(planes, at)
     for j in range(at.channels):
         mean[j] = planes[j] / at.m
-    for row in range(at.down):
-        t = tile_at(at, row * at.across)
-        for j in range(at.width):  # Chan et al.: sum (x - mean)^2 = sum d^2 + 2 delta sum d + n delta^2
-            k = row * at.width + j
-            delta = centre[k] - mean[j % at.channels]
-            square[k] += delta * (2 * rest[k] + (t.rows + (j < t.tail)) * delta)
+    for place in range(at.down):
+        samples = min(at.m - place * at.samples, at.samples)
+        for j in range(at.channels):  # Chan et al.: sum (x - mean)^2 = sum d^2 + 2 delta sum d + n delta^2
+            k = place * at.channels + j
+            delta = centre[k] - mean[j]
+            square[k] += delta * (2 * rest[k] + samples * delta)
     merge(square, at)
     for j in range(at.channels):
         var[j] = 0 if square[j] < 0 else square[j] / at.m  # only rounding makes it negative
 
 
 cdef void batch_sums(
-    const real *dy, const real *x, Layout at, Py_ssize_t g, const double *mean, const double *rstd, double *sum_dy,
-    double *sum_dy_x_hat, double *planes
+    const real *dy, const real *x, Layout at, Py_ssize_t g, const Terms *terms, double *sum_dy, double *sum_dy_x_hat,
+    double *planes
 ) noexcept nogil:
-    """Per channel of batch g: sum dy and sum dy x_hat."""
+    """Per channel of batch g: sum dy and sum dy (x - centre) scale."""
     cdef Py_ssize_t c = g * at.channels, index, j
-    side_by_side(mean + c, at, planes + 2 * at.plane)
-    side_by_side(rstd + c, at, planes + 2 * at.plane + at.width)
+    cdef const float *single = singles(terms, c, at.channels, <float *>(planes + 2 * at.plane))
     for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
-        tile_sums(dy + g * at.size, x + g * at.size, at, index, planes)
+        tile_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, planes)
     merge(planes, at)
     merge(planes + at.plane, at)
     for j in range(at.channels):
@@ -316,88 +584,69 @@ cdef void batch_sums(
 
 
 cdef void batch_combine(
-    const real *dy, const real *x, Layout at, Py_ssize_t g, const double *weight, const double *centre,
-    const double *scale, const double *shift, real *out, double *rows
+    const real *dy, const real *x, Layout at, Py_ssize_t g, const Terms *terms, real *out, double *room
 ) noexcept nogil:
     """weight dy + scale (x - centre) + shift over batch g."""
     cdef Py_ssize_t c = g * at.channels, index
+    cdef const float *single = singles(terms, c, at.channels, <float *>room)
     if dy != NULL:
         dy += g * at.size
-        side_by_side(weight + c, at, rows)
-    side_by_side(centre + c, at, rows + at.width)
-    side_by_side(scale + c, at, rows + 2 * at.width)
-    side_by_side(shift + c, at, rows + 3 * at.width)
     for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
-        tile_combine(dy, x + g * at.size, at, index, rows, out + g * at.size)
+        tile_combine(dy, x + g * at.size, at, index, c, terms, single, out + g * at.size)
 
 
 # ---- all batches: every loop over x is one of these three ----------------------------------------------------------
 
 
-cdef tuple moments_of(cnp.ndarray x):
-    """Mean and variance of a contiguous x, flat."""
-    cdef Layout at = layout_of(x)
-    cdef cnp.ndarray mean = np.empty(at.batches * at.channels), var = np.empty(at.batches * at.channels)
-    cdef cnp.ndarray room = np.empty(at.outer * 4 * at.plane)
+cdef int moments_of(cnp.ndarray x, Layout at, double *mean, double *var) except -1:
+    """Mean and variance of a contiguous x."""
+    cdef cnp.ndarray room = fresh((at.outer * 4 * at.plane,), cnp.NPY_FLOAT64)
     cdef bint single = is_single(x)
     cdef double *planes
     cdef Py_ssize_t g
     for g in prange(at.batches, nogil=True, num_threads=at.outer, schedule="static"):
         planes = numbers(room) + threadid() * 4 * at.plane
         if single:
-            batch_moments(<const float *>data(x), at, g, numbers(mean), numbers(var), planes)
+            batch_moments(<const float *>data(x), at, g, mean, var, planes)
         else:
-            batch_moments(<const double *>data(x), at, g, numbers(mean), numbers(var), planes)
-    return mean, var
+            batch_moments(<const double *>data(x), at, g, mean, var, planes)
+    return 0
 
 
-cdef tuple sums_of(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd):
-    """sum dy and sum dy x_hat, flat; dy and x contiguous."""
-    cdef Layout at = layout_of(x)
-    cdef cnp.ndarray one = np.empty(at.batches * at.channels), two = np.empty(at.batches * at.channels)
-    cdef cnp.ndarray room = np.empty(at.outer * 2 * (at.plane + at.width))
+cdef int sums_of(
+    cnp.ndarray dy, cnp.ndarray x, Layout at, const Terms *terms, double *sum_dy, double *sum_dy_x_hat
+) except -1:
+    """sum dy and sum dy (x - centre) scale; dy and x contiguous."""
+    cdef Py_ssize_t g, size = 2 * at.plane + 4 * at.channels
+    cdef cnp.ndarray room = fresh((at.outer * size,), cnp.NPY_FLOAT64)
     cdef bint single = is_single(x)
     cdef double *planes
-    cdef Py_ssize_t g
     for g in prange(at.batches, nogil=True, num_threads=at.outer, schedule="static"):
-        planes = numbers(room) + threadid() * 2 * (at.plane + at.width)
+        planes = numbers(room) + threadid() * size
         if single:
             batch_sums(
-                <const float *>data(dy), <const float *>data(x), at, g, numbers(mean), numbers(rstd), numbers(one),
-                numbers(two), planes
+                <const float *>data(dy), <const float *>data(x), at, g, terms, sum_dy, sum_dy_x_hat, planes
             )
         else:
             batch_sums(
-                <const double *>data(dy), <const double *>data(x), at, g, numbers(mean), numbers(rstd), numbers(one),
-                numbers(two), planes
+                <const double *>data(dy), <const double *>data(x), at, g, terms, sum_dy, sum_dy_x_hat, planes
             )
-    return one, two
+    return 0
 
 
-cdef combine(
-    cnp.ndarray x, cnp.ndarray centre, cnp.ndarray scale, cnp.ndarray shift, cnp.ndarray dy=None,
-    cnp.ndarray weight=None
-):
+cdef cnp.ndarray combine(cnp.ndarray x, Layout at, const Terms *terms, cnp.ndarray dy=None):
     """weight dy + scale (x - centre) + shift in the type of x; without dy only the rest. dy and x contiguous."""
-    cdef Layout at = layout_of(x)
-    cdef cnp.ndarray out = np.empty((<object>x).shape, x.dtype), room = np.empty(at.outer * 4 * at.width)
+    cdef cnp.ndarray out = fresh(shape_of(x), cnp.PyArray_TYPE(x)), room = row(at.outer * 4 * at.channels)
     cdef bint single = is_single(x)
     cdef void *of_dy = NULL if dy is None else data(dy)
-    cdef double *of_weight = NULL if dy is None else numbers(weight)
-    cdef double *rows
+    cdef double *part
     cdef Py_ssize_t g
     for g in prange(at.batches, nogil=True, num_threads=at.outer, schedule="static"):
-        rows = numbers(room) + threadid() * 4 * at.width
+        part = numbers(room) + threadid() * 4 * at.channels
         if single:
-            batch_combine(
-                <const float *>of_dy, <const float *>data(x), at, g, of_weight, numbers(centre), numbers(scale),
-                numbers(shift), <float *>data(out), rows
-            )
+            batch_combine(<const float *>of_dy, <const float *>data(x), at, g, terms, <float *>data(out), part)
         else:
-            batch_combine(
-                <const double *>of_dy, <const double *>data(x), at, g, of_weight, numbers(centre), numbers(scale),
-                numbers(shift), <double *>data(out), rows
-            )
+            batch_combine(<const double *>of_dy, <const double *>data(x), at, g, terms, <double *>data(out), part)
     return out
 
 
@@ -409,143 +658,211 @@ cdef double clip(double value, double low, double high) noexcept nogil:
     return low if value < low else high if value > high else value
 
 
-@cython.boundscheck(False)
-cdef rstd_of(Statistic var, double eps):
+cdef void rstd_of(const double *var, double eps, Py_ssize_t n, double *rstd) noexcept nogil:
     """r = (var + eps)^(-1/2) (B0)."""
-    cdef double[::1] rstd = np.empty(var.shape[0])
     cdef Py_ssize_t i
-    for i in range(var.shape[0]):
+    for i in range(n):
         rstd[i] = 1 / sqrt(var[i] + eps)
-    return np.asarray(rstd)
 
 
-@cython.boundscheck(False)
-cdef multiply_add(Statistic a, Statistic b, Statistic c=None):
-    """a b + c, or a b."""
-    cdef double[::1] out = np.empty(a.shape[0])
-    cdef bint add = c is not None
+cdef void multiply(const double *a, const double *b, Py_ssize_t n, double *out) noexcept nogil:
     cdef Py_ssize_t i
-    for i in range(a.shape[0]):
-        out[i] = a[i] * b[i] + c[i] if add else a[i] * b[i]
-    return np.asarray(out)
+    for i in range(n):
+        out[i] = a[i] * b[i]
 
 
-@cython.boundscheck(False)
-cdef tuple fused(Statistic a, Statistic b, Statistic xbar, Statistic s, Statistic q):
+cdef void multiply_add(const double *a, const double *b, const double *c, Py_ssize_t n, double *out) noexcept nogil:
+    """a b + c."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = a[i] * b[i] + c[i]
+
+
+cdef void repeated(const double *statistic, Py_ssize_t k, Py_ssize_t n, double *out) noexcept nogil:
+    """The statistic of each of n rows k times, once for each of its channels."""
+    cdef Py_ssize_t i, j
+    for i in range(n):
+        for j in range(k):
+            out[i * k + j] = statistic[i]
+
+
+cdef void summed(const double *channel, Py_ssize_t k, Py_ssize_t n, double *out) noexcept nogil:
+    """Sum over the k channels of each of n rows; in place if need be."""
+    cdef Py_ssize_t i, j
+    cdef double total
+    for i in range(n):
+        total = 0
+        for j in range(k):
+            total += channel[i * k + j]
+        out[i] = total
+
+
+cdef void collapsed(
+    const double *mu, const double *v, Py_ssize_t k, Py_ssize_t n, double *mean, double *var
+) noexcept nogil:
+    """mean_g = mean_c mu_c ; var_g = mean_c (v_c + (mu_c - mean_g)^2), over the k channels of each of n rows (B6)."""
+    cdef Py_ssize_t i, j
+    cdef double delta
+    for i in range(n):
+        mean[i] = var[i] = 0
+        for j in range(k):
+            mean[i] += mu[i * k + j] / k
+        for j in range(k):
+            delta = mu[i * k + j] - mean[i]
+            var[i] += (v[i * k + j] + delta * delta) / k
+
+
+cdef void fused(
+    const double *a, const double *b, const double *xbar, const double *s, const double *q, Py_ssize_t n, double *mu,
+    double *v
+) noexcept nogil:
     """mu = p a + q xbar ; v = p b + q S + p q delta^2 ; delta = xbar - a ; p = 1 - q (A1, B5)."""
-    cdef double[:, ::1] out = np.empty((2, a.shape[0]))
     cdef Py_ssize_t i
     cdef double p, delta
-    for i in range(a.shape[0]):
+    for i in range(n):
         p, delta = 1 - q[i], xbar[i] - a[i]
-        out[0, i] = p * a[i] + q[i] * xbar[i]
-        out[1, i] = p * b[i] + q[i] * s[i] + p * q[i] * (delta * delta)
-    return tuple(np.asarray(out))
+        mu[i] = p * a[i] + q[i] * xbar[i]
+        v[i] = p * b[i] + q[i] * s[i] + p * q[i] * (delta * delta)
 
 
-@cython.boundscheck(False)
-cdef tuple through_fuse(
-    Statistic dmu, Statistic dv, Statistic a, Statistic b, Statistic xbar, Statistic s, Statistic q
-):
+cdef void through_fuse(
+    const double *dmu, const double *dv, const double *a, const double *b, const double *xbar, const double *s,
+    const double *q, Py_ssize_t n, double *out
+) noexcept nogil:
     """da = dmu - ddelta ; db = p dv ; dxbar = ddelta = q dmu + 2 p q dv delta ; dS = q dv ;
-    dq = dmu delta + dv (S - b + (1 - 2q) delta^2) (B5)."""
-    cdef double[:, ::1] out = np.empty((5, a.shape[0]))
+    dq = dmu delta + dv (S - b + (1 - 2q) delta^2): n numbers each (B5)."""
     cdef Py_ssize_t i
     cdef double p, delta, ddelta
-    for i in range(a.shape[0]):
+    for i in range(n):
         p, delta = 1 - q[i], xbar[i] - a[i]
         ddelta = q[i] * dmu[i] + 2 * p * q[i] * dv[i] * delta
-        out[0, i] = dmu[i] - ddelta
-        out[1, i] = p * dv[i]
-        out[2, i] = ddelta
-        out[3, i] = q[i] * dv[i]
-        out[4, i] = dmu[i] * delta + dv[i] * (s[i] - b[i] + (1 - 2 * q[i]) * (delta * delta))
-    return tuple(np.asarray(out))
+        out[i] = dmu[i] - ddelta
+        out[n + i] = p * dv[i]
+        out[2 * n + i] = ddelta
+        out[3 * n + i] = q[i] * dv[i]
+        out[4 * n + i] = dmu[i] * delta + dv[i] * (s[i] - b[i] + (1 - 2 * q[i]) * (delta * delta))
 
 
-@cython.boundscheck(False)
-cdef tuple through_standardize(Statistic sum_dy, Statistic sum_dy_x_hat, Statistic rstd, Statistic gamma):
+cdef void through_standardize(
+    const double *sum_dy, const double *sum_dy_x_hat, const double *rstd, const double *gamma, Py_ssize_t n,
+    double *weight, double *dmean, double *dvar
+) noexcept nogil:
     """With g = gamma dy: the weight of dy in dx, r gamma ; dmean = -r sum g ; dvar = -1/2 r^2 sum g x_hat (B0)."""
-    cdef double[:, ::1] out = np.empty((3, rstd.shape[0]))
     cdef Py_ssize_t i
-    for i in range(rstd.shape[0]):
-        out[0, i] = rstd[i] * gamma[i]
-        out[1, i] = -out[0, i] * sum_dy[i]
-        out[2, i] = -out[0, i] * rstd[i] * sum_dy_x_hat[i] / 2
-    return tuple(np.asarray(out))
+    for i in range(n):
+        weight[i] = rstd[i] * gamma[i]
+        dmean[i] = -weight[i] * sum_dy[i]
+        dvar[i] = -weight[i] * rstd[i] * sum_dy_x_hat[i] / 2
 
 
-@cython.boundscheck(False)
-cdef through_observe(x, mean, Statistic dmean, Statistic dvar, dy=None, weight=None, Py_ssize_t k=1):
-    """dx = weight dy + 2 dvar/m (x - mean) + dmean/m (B1), with the samples of k channels in m."""
-    cdef double[::1] scale = np.empty(dmean.shape[0]), shift = np.empty(dmean.shape[0])
-    cdef Py_ssize_t i, m = x.shape[x.ndim - 2] * k
-    for i in range(dmean.shape[0]):
-        scale[i], shift[i] = 2 * dvar[i] / m, dmean[i] / m
-    return combine(x, mean, np.asarray(scale), np.asarray(shift), dy, weight)
+cdef void through_observe(
+    const double *dmean, const double *dvar, Py_ssize_t m, Py_ssize_t n, double *scale, double *shift
+) noexcept nogil:
+    """dx = 2 dvar/m (x - mean) + dmean/m: scale and shift of that; in place if need be (B1)."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        shift[i], scale[i] = dmean[i] / m, 2 * dvar[i] / m
 
 
 # ---- twins of moments.py -------------------------------------------------------------------------------------------
 
 
 def observe(x):
-    shape = statistics_shape(x)
-    mean, var = moments_of(contiguous(x))
-    return moments_pair(mean, var, shape, x.dtype.type)
+    cdef cnp.ndarray source = contiguous(x), mean, var
+    shape = statistics_shape(source)
+    mean, var = empty(shape), empty(shape)
+    moments_of(source, layout_of(source), numbers(mean), numbers(var))
+    return moments_pair(narrow(mean, source), narrow(var, source))
 
 
 def observe_backward(dmoments, x, moments):
-    shape = statistics_shape(x)
-    mean, dmean, dvar = [spread(a, shape) for a in (moments.mean, *dmoments)]
-    return through_observe(contiguous(x), mean, dmean, dvar)
+    cdef cnp.ndarray source = contiguous(x)
+    shape = statistics_shape(source)
+    cdef cnp.ndarray mean = spread(moments.mean, shape), dmean = spread(dmoments.mean, shape)
+    cdef cnp.ndarray dvar = spread(dmoments.var, shape), room = row(2 * mean.size)
+    cdef Layout at = layout_of(source)
+    cdef Py_ssize_t n = mean.size
+    cdef Terms terms
+    memset(&terms, 0, sizeof(terms))
+    through_observe(numbers(dmean), numbers(dvar), at.m, n, numbers(room), numbers(room) + n)
+    terms.centre, terms.scale, terms.shift = numbers(mean), numbers(room), numbers(room) + n
+    return combine(source, at, &terms)
 
 
 def fuse(prior, observed, gain):
-    shape = np.broadcast_shapes(prior.mean.shape, observed.mean.shape)
+    cdef tuple shape = np.broadcast_shapes(prior.mean.shape, observed.mean.shape)
+    cdef cnp.ndarray a, b, xbar, s, q, mean = empty(shape), var = empty(shape)
     a, b, xbar, s, q = [spread(value, shape) for value in (*prior, *observed, gain)]
-    mean, var = fused(a, b, xbar, s, q)
-    return moments_pair(mean, var, shape, widest((*prior, *observed, gain)))
+    fused(
+        numbers(a), numbers(b), numbers(xbar), numbers(s), numbers(q), mean.size, numbers(mean), numbers(var)
+    )
+    kind = widest((*prior, *observed, gain))
+    return moments_pair(rounded(mean, kind), rounded(var, kind))
 
 
 def fuse_backward(dmoments, prior, observed, gain):
-    shape, arguments = dmoments.mean.shape, (*prior, *observed, gain)
-    dtype = widest((*dmoments, *arguments))
+    cdef tuple shape = dmoments.mean.shape, arguments = (*prior, *observed, gain)
+    cdef cnp.ndarray dmu, dv, a, b, xbar, s, q, gradients
+    kind = widest((*dmoments, *arguments))
     dmu, dv, a, b, xbar, s, q = [spread(value, shape) for value in (*dmoments, *arguments)]
-    gradients = through_fuse(dmu, dv, a, b, xbar, s, q)
-    da, db, dxbar, ds, dgain = [sum_to(g, shape, value, dtype) for g, value in zip(gradients, arguments)]
-    return type(prior)(da, db), type(observed)(dxbar, ds), dgain
+    gradients = empty((5, dmu.size))
+    through_fuse(
+        numbers(dmu), numbers(dv), numbers(a), numbers(b), numbers(xbar), numbers(s), numbers(q), dmu.size,
+        numbers(gradients)
+    )
+    da, db, dxbar, ds, dgain = [sum_to(g, shape, value, kind) for g, value in zip(gradients, arguments)]
+    return moments_pair(da, db), moments_pair(dxbar, ds), dgain
 
 
 def standardize(x, moments, gamma, beta, eps):
-    from .moments import StandardizeCache
+    return standardized(x, moments, gamma, beta, eps, False)
 
-    shape, moments = statistics_shape(x), wide(moments)
-    rstd = rstd_of(contiguous(moments.var).reshape(-1), eps).reshape(moments.var.shape)
-    scale = multiply_add(spread(rstd, shape), spread(gamma, shape, 1))
-    y = combine(contiguous(x), spread(moments.mean, shape), scale, spread(beta, shape))
-    return y, StandardizeCache(x, moments, rstd, wide(gamma), wide(beta))
+
+cdef tuple standardized(x, moments, gamma, beta, double eps, bint relu):
+    cdef cnp.ndarray source = contiguous(x)
+    cdef tuple shape = statistics_shape(source)
+    cdef cnp.ndarray mean = wide(moments.mean), var = contiguous(wide(moments.var)), rstd = empty(shape_of(var))
+    cdef cnp.ndarray full_mean = spread(mean, shape), scale = row(full_mean.size), full_rstd
+    cdef cnp.ndarray full_gamma = spread(gamma, shape, 1), shift = spread(beta, shape)
+    cdef Terms terms
+    memset(&terms, 0, sizeof(terms))
+    rstd_of(numbers(var), eps, var.size, numbers(rstd))
+    full_rstd = spread(rstd, shape)
+    multiply(numbers(full_rstd), numbers(full_gamma), scale.size, numbers(scale))
+    terms.centre, terms.scale, terms.shift, terms.rectify = numbers(full_mean), numbers(scale), numbers(shift), relu
+    y = combine(source, layout_of(source), &terms)
+    kept = (x, moments_pair(mean, var), rstd, wide(gamma), wide(beta))
+    return y, tuple.__new__(named("moments", "StandardizeCache"), kept)
 
 
 def standardize_backward(dy, cache):
     x, moments, rstd, gamma, beta = cache
-    shape, dtype, dy = statistics_shape(x), x.dtype.type, contiguous(dy, x, x.shape)
-    mean, r = spread(moments.mean, shape), spread(rstd, shape)
-    sum_dy, sum_dy_x_hat = sums_of(dy, contiguous(x), mean, r)
-    weight, dmean, dvar = through_standardize(sum_dy, sum_dy_x_hat, r, spread(gamma, shape, 1))
-    zero = np.zeros(mean.size)
-    dmoments = type(moments)(*[sum_to(g, shape, a, dtype) for g, a in zip((dmean, dvar), moments)])
-    dgamma, dbeta = sum_to(sum_dy_x_hat, shape, gamma, dtype), sum_to(sum_dy, shape, beta, dtype)
-    return combine(dy, zero, weight, zero), dmoments, dgamma, dbeta
+    cdef cnp.ndarray source = contiguous(x), d = contiguous(dy, source, x.shape)
+    cdef tuple shape = statistics_shape(source)
+    cdef cnp.ndarray mean = spread(moments.mean, shape), r = spread(rstd, shape), full_gamma = spread(gamma, shape, 1)
+    cdef cnp.ndarray rows = empty((6, mean.size))
+    cdef Py_ssize_t n = mean.size
+    cdef double *part = numbers(rows)
+    cdef int kind = cnp.PyArray_TYPE(source)
+    cdef Layout at = layout_of(source)
+    cdef Terms terms
+    memset(&terms, 0, sizeof(terms))
+    terms.centre, terms.scale = numbers(mean), numbers(r)
+    sums_of(d, source, at, &terms, part, part + n)
+    through_standardize(part, part + n, numbers(r), numbers(full_gamma), n, part + 2 * n, part + 3 * n, part + 4 * n)
+    memset(part + 5 * n, 0, n * sizeof(double))
+    terms.centre, terms.scale, terms.shift = part + 5 * n, part + 2 * n, part + 5 * n
+    dgamma, dbeta = sum_to(rows[1], shape, gamma, kind), sum_to(rows[0], shape, beta, kind)
+    dmoments = moments_pair(sum_to(rows[3], shape, moments.mean, kind), sum_to(rows[4], shape, moments.var, kind))
+    return combine(d, at, &terms), dmoments, dgamma, dbeta
 
 
-@cython.boundscheck(False)
-cdef tuple mapped(
-    Statistic mu, Statistic v, Statistic transition, Statistic rho, Py_ssize_t batches, Py_ssize_t c_from,
-    Py_ssize_t c_to, bint diagonal
-):
+cdef void mapped(
+    const double *mu, const double *v, const double *transition, const double *rho, Py_ssize_t batches,
+    Py_ssize_t c_from, Py_ssize_t c_to, bint diagonal, double *a, double *b
+) noexcept nogil:
     """a = A mu' ; b = (A*A) v' + rho (B5). A diagonal A is the vector of its diagonal."""
     cdef Py_ssize_t g, i, j
-    cdef double[:, ::1] out = np.empty((2, batches * c_to))
     cdef double w, mean, var
     for g in range(batches):
         for i in range(c_to):
@@ -554,19 +871,16 @@ cdef tuple mapped(
                 w = transition[j if diagonal else i * c_from + j]
                 mean += w * mu[g * c_from + j]
                 var += w * w * v[g * c_from + j]
-            out[0, g * c_to + i], out[1, g * c_to + i] = mean, var
-    return tuple(np.asarray(out))
+            a[g * c_to + i], b[g * c_to + i] = mean, var
 
 
-@cython.boundscheck(False)
-cdef tuple through_map(
-    Statistic da, Statistic db, Statistic mu, Statistic v, Statistic transition, Py_ssize_t c_from, Py_ssize_t c_to,
-    bint diagonal
-):
-    """dmu' = A^T da ; dv' = (A*A)^T db ; dA = da mu'^T + 2 A * (db v'^T) (B5)."""
-    cdef Py_ssize_t g, i, j, k, batches = da.shape[0] // max(1, c_to)
-    cdef double[::1] dmu = np.zeros(mu.shape[0]), dv = np.zeros(mu.shape[0])
-    cdef double[::1] dtransition = np.zeros(transition.shape[0])
+cdef void through_map(
+    const double *da, const double *db, const double *mu, const double *v, const double *transition,
+    Py_ssize_t batches, Py_ssize_t c_from, Py_ssize_t c_to, bint diagonal, double *dmu, double *dv,
+    double *dtransition
+) noexcept nogil:
+    """dmu' = A^T da ; dv' = (A*A)^T db ; dA = da mu'^T + 2 A * (db v'^T), each added (B5)."""
+    cdef Py_ssize_t g, i, j, k
     cdef double w, dmean, dvar
     for g in range(batches):
         for i in range(c_to):
@@ -577,150 +891,263 @@ cdef tuple through_map(
                 dmu[g * c_from + j] += w * dmean
                 dv[g * c_from + j] += w * w * dvar
                 dtransition[k] += dmean * mu[g * c_from + j] + 2 * w * dvar * v[g * c_from + j]
-    return np.asarray(dmu), np.asarray(dv), np.asarray(dtransition)
 
 
 def predict(estimate, transition, noise):
-    c_to, c_from = transition.shape[0], transition.shape[-1]
-    shape = estimate.mean.shape[:-1] + (c_to,)
-    mu, v = [spread(value, shape[:-1] + (c_from,)) for value in estimate]
-    matrix, rho = spread(transition, transition.shape), spread(noise, (c_to,))
-    mean, var = mapped(mu, v, matrix, rho, math.prod(shape[:-1]), c_from, c_to, transition.ndim == 1)
-    return moments_pair(mean, var, shape, widest((*estimate, transition, noise)))
+    cdef tuple lead = estimate.mean.shape[:-1]
+    cdef Py_ssize_t c_to = transition.shape[0], c_from = transition.shape[-1]
+    cdef cnp.ndarray mu = spread(estimate.mean, (*lead, c_from)), v = spread(estimate.var, (*lead, c_from))
+    cdef cnp.ndarray matrix = spread(transition, transition.shape), rho = spread(noise, (c_to,))
+    cdef cnp.ndarray mean = empty((*lead, c_to)), var = empty((*lead, c_to))
+    mapped(
+        numbers(mu), numbers(v), numbers(matrix), numbers(rho), math.prod(lead), c_from, c_to, transition.ndim == 1,
+        numbers(mean), numbers(var)
+    )
+    kind = widest((*estimate, transition, noise))
+    return moments_pair(rounded(mean, kind), rounded(var, kind))
 
 
 def predict_backward(dprior, estimate, transition, noise):
-    dtype = widest((*dprior, *estimate, transition, noise))
-    c_to, c_from = transition.shape[0], transition.shape[-1]
-    lead, matrix = estimate.mean.shape[:-1], spread(transition, transition.shape)
-    mu, v = [spread(value, lead + (c_from,)) for value in estimate]
-    da, db = [spread(value, lead + (c_to,)) for value in dprior]
-    dmu, dv, dtransition = through_map(da, db, mu, v, matrix, c_from, c_to, transition.ndim == 1)
-    destimate = moments_pair(dmu, dv, estimate.mean.shape, dtype)
-    dtransition = dtransition.reshape(transition.shape).astype(dtype, copy=False)
-    return destimate, dtransition, sum_to(db, dprior.var.shape, noise, dtype)
-
+    cdef tuple lead = estimate.mean.shape[:-1]
+    cdef Py_ssize_t c_to = transition.shape[0], c_from = transition.shape[-1]
+    cdef cnp.ndarray mu = spread(estimate.mean, (*lead, c_from)), v = spread(estimate.var, (*lead, c_from))
+    cdef cnp.ndarray da = spread(dprior.mean, (*lead, c_to)), db = spread(dprior.var, (*lead, c_to))
+    cdef cnp.ndarray matrix = spread(transition, transition.shape)
+    cdef cnp.ndarray dmu = np.zeros((*lead, c_from)), dv = np.zeros((*lead, c_from)), da_matrix = np.zeros(transition.shape)
+    through_map(
+        numbers(da), numbers(db), numbers(mu), numbers(v), numbers(matrix), math.prod(lead), c_from, c_to,
+        transition.ndim == 1, numbers(dmu), numbers(dv), numbers(da_matrix)
+    )
+    kind = widest((*dprior, *estimate, transition, noise))
+    dnoise = sum_to(db, (*lead, c_to), noise, kind)
+    return moments_pair(rounded(dmu, kind), rounded(dv, kind)), rounded(da_matrix, kind), dnoise
 
 # ---- twins of batch_norm.py, batch_renorm.py and kalman_norm.py ----------------------------------------------------
 
 
 def batch_norm_forward(x, gamma, beta, eps=1e-5):
-    from .moments import StandardizeCache
+    return batch_forward(x, gamma, beta, eps, False)
 
-    y, moments, cache = kalman_norm_forward(x, gamma, beta, None, None, eps)  # without a prior: batch normalization
-    return y, moments, StandardizeCache(*cache[:5])
+
+cdef tuple batch_forward(x, gamma, beta, eps, bint relu):
+    y, *kept = kalman_forward(x, gamma, beta, None, None, eps, None, relu)  # without a prior: batch normalization
+    return y, moments_like(kept[1], kept[0]), tuple.__new__(named("moments", "StandardizeCache"), [x, *kept[1:5]])
 
 
 def batch_norm_backward(dy, cache):
-    dx, dgamma, dbeta, _, _ = kalman_norm_backward(dy, None, (*cache, cache.moments, None, None))
-    return dx, dgamma, dbeta
+    return batch_backward(dy, cache, False)
 
 
-@cython.boundscheck(False)
-cdef tuple corrections(
-    Statistic mean, Statistic var, Statistic running_mean, Statistic running_std, double r_max, double d_max, double eps
-):
-    """r = clip(s / Sg, 1/r_max, r_max) ; d = clip((mu - M) / Sg, -d_max, d_max) ; s = (var + eps)^(1/2) (B2)."""
-    cdef double[:, ::1] out = np.empty((2, mean.shape[0]))
-    cdef Py_ssize_t i
-    for i in range(mean.shape[0]):
-        out[0, i] = clip(sqrt(var[i] + eps) / running_std[i], 1 / r_max, r_max)
-        out[1, i] = clip((mean[i] - running_mean[i]) / running_std[i], -d_max, d_max)
-    return tuple(np.asarray(out))
+cdef tuple batch_backward(dy, cache, bint relu):
+    return kalman_backward(dy, None, (*cache, cache[1], None, None), relu)[:3]
 
 
 def renorm_corrections(moments, running_mean, running_std, r_max, d_max, eps=1e-5):
-    shape, dtype = moments.mean.shape, moments.mean.dtype.type
-    mu, v, m, std = [spread(value, shape) for value in (*moments, running_mean, running_std)]
-    r, d = corrections(mu, v, m, std, r_max, d_max, eps)
-    return r.reshape(shape).astype(dtype, copy=False), d.reshape(shape).astype(dtype, copy=False)
+    """r = clip(s / Sg, 1/r_max, r_max) ; d = clip((mu - M) / Sg, -d_max, d_max) ; s = (var + eps)^(1/2) (B2)."""
+    cdef tuple shape = moments.mean.shape
+    cdef cnp.ndarray mu = spread(moments.mean, shape), v = spread(moments.var, shape)
+    cdef cnp.ndarray m = spread(running_mean, shape), std = spread(running_std, shape)
+    cdef cnp.ndarray r = empty(shape), d = empty(shape)
+    cdef double wide_eps = eps, r_most = r_max, d_most = d_max
+    cdef Py_ssize_t i
+    for i in range(mu.size):
+        numbers(r)[i] = clip(sqrt(numbers(v)[i] + wide_eps) / numbers(std)[i], 1 / r_most, r_most)
+        numbers(d)[i] = clip((numbers(mu)[i] - numbers(m)[i]) / numbers(std)[i], -d_most, d_most)
+    return narrow(r, moments.mean), narrow(d, moments.mean)
 
 
 def batch_renorm_forward(x, gamma, beta, corr_r, corr_d, eps=1e-5):
-    from .batch_renorm import BatchRenormCache
+    return renorm_forward(x, gamma, beta, corr_r, corr_d, eps, False)
 
-    shape, source = statistics_shape(x), contiguous(x)
-    mean, var = moments_of(source)
-    rstd, wide_gamma = rstd_of(var, eps), spread(gamma, shape, 1)
-    scale = multiply_add(multiply_add(rstd, spread(corr_r, shape)), wide_gamma)
-    y = combine(source, mean, scale, multiply_add(wide_gamma, spread(corr_d, shape), spread(beta, shape)))
-    cache = BatchRenormCache(
-        x, moments_pair(mean, var, shape), rstd.reshape(shape), wide(gamma), wide(beta), wide(corr_r), wide(corr_d)
-    )
-    return y, moments_pair(mean, var, shape, x.dtype.type), cache
+
+cdef tuple renorm_forward(x, gamma, beta, corr_r, corr_d, double eps, bint relu):
+    cdef cnp.ndarray source = contiguous(x)
+    cdef tuple shape = statistics_shape(source)
+    cdef Layout at = layout_of(source)
+    cdef cnp.ndarray mean = empty(shape), var = empty(shape), rstd = empty(shape), rows = empty((2, mean.size))
+    cdef Terms terms
+    moments_of(source, at, numbers(mean), numbers(var))
+    rstd_of(numbers(var), eps, var.size, numbers(rstd))
+    renorm_terms(&terms, mean, rstd, gamma, beta, corr_r, corr_d, shape, rows)
+    terms.centre, terms.scale, terms.shift = terms.y_centre, terms.y_scale, terms.y_shift
+    terms.y_scale, terms.rectify = NULL, relu
+    y, moments = combine(source, at, &terms), moments_pair(mean, var)
+    kept = (x, moments, rstd, wide(gamma), wide(beta), wide(corr_r), wide(corr_d))
+    return y, moments_like(moments, source), tuple.__new__(named("batch_renorm", "BatchRenormCache"), kept)
+
+
+cdef int renorm_terms(
+    Terms *terms, cnp.ndarray mean, cnp.ndarray rstd, gamma, beta, corr_r, corr_d, tuple shape, cnp.ndarray rows
+) except -1:
+    """y = (x - mean) (rstd r gamma) + (gamma d + beta), in two rows."""
+    cdef cnp.ndarray full_gamma = spread(gamma, shape, 1), full_beta = spread(beta, shape)
+    cdef cnp.ndarray r = spread(corr_r, shape), d = spread(corr_d, shape)
+    cdef Py_ssize_t n = mean.size
+    cdef double *scale = numbers(rows)
+    multiply(numbers(rstd), numbers(r), n, scale)
+    multiply(scale, numbers(full_gamma), n, scale)
+    multiply_add(numbers(full_gamma), numbers(d), numbers(full_beta), n, scale + n)
+    memset(terms, 0, sizeof(Terms))
+    terms.y_centre, terms.y_scale, terms.y_shift = numbers(mean), scale, scale + n
+    return 0
 
 
 def batch_renorm_backward(dy, cache):
-    x, moments, rstd, gamma, beta, corr_r, corr_d = cache
-    shape, dtype, dy, source = statistics_shape(x), x.dtype.type, contiguous(dy, x, x.shape), contiguous(x)
-    mean, r = spread(moments.mean, shape), spread(rstd, shape)
-    corr_r, corr_d = spread(corr_r, shape), spread(corr_d, shape)
-    sum_dy, sum_dy_z = sums_of(dy, source, mean, r)
-    weight, dmean, dvar = through_standardize(sum_dy, sum_dy_z, r, multiply_add(spread(gamma, shape, 1), corr_r))
-    dx = through_observe(source, mean, dmean, dvar, dy, weight)
-    sum_dy_x_hat = multiply_add(corr_r, sum_dy_z, multiply_add(corr_d, sum_dy))
-    return dx, sum_to(sum_dy_x_hat, shape, gamma, dtype), sum_to(sum_dy, shape, beta, dtype)
+    return renorm_backward(dy, cache, False)
+
+
+cdef tuple renorm_backward(dy, cache, bint relu):
+    x, moments, rstd_, gamma, beta, corr_r, corr_d = cache
+    cdef cnp.ndarray source = contiguous(x), d = contiguous(dy, source, x.shape)
+    cdef tuple shape = statistics_shape(source)
+    cdef Layout at = layout_of(source)
+    cdef cnp.ndarray mean = spread(moments.mean, shape), rstd = spread(rstd_, shape), r = spread(corr_r, shape)
+    cdef cnp.ndarray full_d = spread(corr_d, shape), full_gamma = spread(gamma, shape, 1), rows = empty((7, mean.size))
+    cdef Py_ssize_t n = mean.size, i
+    cdef int kind = cnp.PyArray_TYPE(source)
+    cdef double *part = numbers(rows)
+    cdef Terms terms
+    renorm_terms(&terms, mean, rstd, gamma, beta, corr_r, corr_d, shape, rows)
+    if not relu:
+        terms.y_scale = NULL
+    terms.centre, terms.scale = numbers(mean), numbers(rstd)
+    sums_of(d, source, at, &terms, part + 2 * n, part + 3 * n)  # of dy and of dy z, z = (x - mean) rstd
+    multiply(numbers(full_gamma), numbers(r), n, part + 6 * n)
+    through_standardize(part + 2 * n, part + 3 * n, numbers(rstd), part + 6 * n, n, part + 4 * n, part + 5 * n, part + 6 * n)
+    for i in range(n):  # x_hat = r z + d
+        part[3 * n + i] = numbers(r)[i] * part[3 * n + i] + numbers(full_d)[i] * part[2 * n + i]
+    through_observe(part + 5 * n, part + 6 * n, at.m, n, part + 6 * n, part + 5 * n)
+    terms.weight, terms.scale, terms.shift = part + 4 * n, part + 6 * n, part + 5 * n
+    dgamma, dbeta = sum_to(rows[3], shape, gamma, kind), sum_to(rows[2], shape, beta, kind)
+    return combine(source, at, &terms, d), dgamma, dbeta
 
 
 def kalman_norm_forward(x, gamma, beta, prior, gain, eps=1e-5):
-    from .kalman_norm import KalmanNormCache
+    return fusing_forward(x, gamma, beta, prior, gain, eps, False)
 
-    y, *rest = kalman_forward(x, gamma, beta, prior, gain, eps, statistics_shape(x))
-    return y, moments_like(rest[0], x.dtype.type), KalmanNormCache(x, *rest)
+
+cdef tuple fusing_forward(x, gamma, beta, prior, gain, eps, bint relu):
+    y, source, *kept = kalman_forward(x, gamma, beta, prior, gain, eps, None, relu)
+    return y, moments_like(kept[0], source), tuple.__new__(named("kalman_norm", "KalmanNormCache"), [x, *kept])
 
 
 def kalman_norm_backward(dy, destimate, cache):
-    return kalman_backward(dy, destimate, cache)
+    return kalman_backward(dy, destimate, cache, False)
 
 
-cdef moments_like(moments, dtype):
-    """Copies of the cache's moments in the type of the results."""
-    return type(moments)(*[a.astype(dtype) for a in moments])
+cdef tuple kalman_forward(x, gamma, beta, prior, gain, double eps, tuple shape, bint relu):
+    """Kalman normalization of a channel, or, with a `shape` (..., G) of the statistics, of a row of k = C/G channels.
 
-
-cdef tuple kalman_forward(x, gamma, beta, prior, gain, double eps, shape):
-    """Kalman normalization of a channel, where `shape` is (..., C), or of a row of k = C/G channels: (..., G).
-
-    Returns: y, then everything in the cache behind x.
+    Returns: y, x contiguous, then everything in the cache behind x.
     """
-    channels, source = statistics_shape(x), contiguous(x)
-    cdef Py_ssize_t k = channels_of_one(channels, shape)
-    mean, var = moments_of(source)
-    xbar, s = mean, var = collapsed(mean, var, k)
+    cdef cnp.ndarray source = contiguous(x), xbar, s, mean, var, rstd, rows, full_gamma, shift, a, b, q
+    cdef tuple channels = statistics_shape(source)
+    shape = channels if shape is None else shape
+    cdef Layout at = layout_of(source)
+    cdef Py_ssize_t k = channels_of_one(channels, shape), n
+    cdef double *part
+    cdef Terms terms
+    full_gamma, shift = spread(gamma, channels, 1), spread(beta, channels)
+    n = full_gamma.size
+    rows = empty((3, n))
+    part = numbers(rows)
+    xbar, s, rstd = empty(shape), empty(shape), empty(shape)
+    if k == 1:
+        moments_of(source, at, numbers(xbar), numbers(s))
+    else:
+        moments_of(source, at, part, part + n)
+        collapsed(part, part + n, k, n // k, numbers(xbar), numbers(s))
+    observed = estimate = moments_pair(xbar, s)
+    mean, var = xbar, s
     if prior is None:
         gain = None
     else:
-        a, b, q = [spread(value, shape) for value in (*prior, gain)]
-        mean, var = fused(a, b, xbar, s, q)
-    rstd = rstd_of(var, eps)
-    scale = multiply_add(repeated(rstd, k), spread(gamma, channels, 1))
-    y = combine(source, repeated(mean, k), scale, spread(beta, channels))
-    estimate, observed = moments_pair(mean, var, shape), moments_pair(xbar, s, shape)
-    return y, estimate, rstd.reshape(shape), wide(gamma), wide(beta), observed, wide(prior), wide(gain)
+        a, b, q = spread(prior[0], shape), spread(prior[1], shape), spread(gain, shape)
+        mean, var = empty(shape), empty(shape)
+        fused(
+            numbers(a), numbers(b), numbers(xbar), numbers(s), numbers(q), n // k, numbers(mean), numbers(var)
+        )
+        estimate = moments_pair(mean, var)
+    rstd_of(numbers(var), eps, n // k, numbers(rstd))
+    standardization(&terms, mean, rstd, full_gamma, shift, k, n, part)
+    terms.centre, terms.scale, terms.shift = terms.y_centre, terms.y_scale, terms.y_shift
+    terms.y_scale, terms.rectify = NULL, relu
+    y = combine(source, at, &terms)
+    return y, source, estimate, rstd, wide(gamma), wide(beta), observed, wide(prior), wide(gain)
 
 
-cdef tuple kalman_backward(dy, destimate, cache):
+cdef void standardization(
+    Terms *terms, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray gamma, cnp.ndarray shift, Py_ssize_t k,
+    Py_ssize_t n, double *rows
+):
+    """y = (x - mean) (rstd gamma) + beta, of n channels, k of which share a statistic; takes up to three rows."""
+    memset(terms, 0, sizeof(Terms))
+    repeated(numbers(rstd), k, n // k, rows)
+    multiply(rows, numbers(gamma), n, rows)
+    terms.y_centre, terms.y_scale, terms.y_shift = numbers(mean), rows, numbers(shift)
+    if k > 1:
+        repeated(numbers(mean), k, n // k, rows + n)
+        terms.y_centre = rows + n
+
+
+cdef tuple kalman_backward(dy, destimate, cache, bint relu):
     """dx, dgamma, dbeta, dprior, dgain of kalman_forward."""
-    x, estimate, rstd, gamma, beta, observed, prior, gain = cache
-    channels, shape, dtype = statistics_shape(x), estimate.mean.shape, x.dtype.type
-    cdef Py_ssize_t k = channels_of_one(channels, shape)
-    dy, source = contiguous(dy, x, x.shape), contiguous(x)
-    mean, r = repeated(spread(estimate.mean, shape), k), repeated(spread(rstd, shape), k)
-    sum_dy, sum_dy_x_hat = sums_of(dy, source, mean, r)
-    weight, dmean, dvar = through_standardize(sum_dy, sum_dy_x_hat, r, spread(gamma, channels, 1))
-    dxbar, ds = summed(dmean, k), summed(dvar, k)
+    x, estimate, rstd_, gamma, beta, observed, prior, gain = cache
+    cdef cnp.ndarray source = contiguous(x), d = contiguous(dy, source, x.shape), full_gamma, shift, mean, rstd, centre
+    cdef cnp.ndarray a, b, xbar, s, q, extra, gradients, rows
+    cdef tuple channels = statistics_shape(source), shape = shape_of(estimate[0])
+    cdef Layout at = layout_of(source)
+    cdef Py_ssize_t k = channels_of_one(channels, shape), n, r, i
+    cdef int kind = cnp.PyArray_TYPE(source)
+    cdef double *part
+    cdef double *dmu
+    cdef double *dv
+    cdef Terms terms
+    full_gamma, shift = spread(gamma, channels, 1), spread(beta, channels)
+    mean, rstd, centre = spread(estimate[0], shape), spread(rstd_, shape), spread(observed[0], shape)
+    n = full_gamma.size
+    r = n // k  # statistics
+    rows = empty((9, n))
+    part = numbers(rows)
+    standardization(&terms, mean, rstd, full_gamma, shift, k, n, part)
+    terms.centre = terms.y_centre
+    if not relu:
+        terms.y_scale = NULL
+    repeated(numbers(rstd), k, r, part + 2 * n)
+    terms.scale = part + 2 * n
+    sums_of(d, source, at, &terms, part + 3 * n, part + 4 * n)
+    dmu, dv = part + 6 * n, part + 7 * n
+    through_standardize(part + 3 * n, part + 4 * n, part + 2 * n, numbers(full_gamma), n, part + 5 * n, dmu, dv)
+    if k > 1:
+        summed(dmu, k, r, dmu)
+        summed(dv, k, r, dv)
     if destimate is not None:
-        ones = spread(None, shape, 1)
-        dxbar, ds = [multiply_add(d, ones, spread(g, shape)) for d, g in zip((dxbar, ds), destimate)]
+        for g, into in zip(destimate, (6, 7)):
+            extra = spread(g, shape)
+            for i in range(r):
+                part[<Py_ssize_t>into * n + i] += numbers(extra)[i]
     dprior = dgain = None
     if prior is not None:
-        a, b, xbar, s, q = [spread(value, shape) for value in (*prior, *observed, gain)]
-        da, db, dxbar, ds, dq = through_fuse(dxbar, ds, a, b, xbar, s, q)
-        dprior = type(prior)(*[sum_to(g, shape, value, dtype) for g, value in zip((da, db), prior)])
-        dgain = sum_to(dq, shape, gain, dtype)
-    centre = repeated(spread(observed.mean, shape), k)
-    dx = through_observe(source, centre, repeated(dxbar, k), repeated(ds, k), dy, weight, k)
-    return dx, sum_to(sum_dy_x_hat, channels, gamma, dtype), sum_to(sum_dy, channels, beta, dtype), dprior, dgain
+        a, b, q = spread(prior[0], shape), spread(prior[1], shape), spread(gain, shape)
+        xbar, s = centre, spread(observed[1], shape)
+        gradients = empty((5, r))
+        through_fuse(
+            dmu, dv, numbers(a), numbers(b), numbers(xbar), numbers(s), numbers(q), r, numbers(gradients)
+        )
+        dprior = moments_pair(
+            sum_to(gradients[0], shape, prior[0], kind), sum_to(gradients[1], shape, prior[1], kind)
+        )
+        dgain = sum_to(gradients[4], shape, gain, kind)
+        dmu, dv = numbers(gradients) + 2 * r, numbers(gradients) + 3 * r
+    through_observe(dmu, dv, at.m * k, r, part + 7 * n, part + 6 * n)
+    terms.weight, terms.centre, terms.scale, terms.shift = part + 5 * n, numbers(centre), part + 7 * n, part + 6 * n
+    if k > 1:  # from the last row on, so that none is read after it was overwritten
+        repeated(part + 7 * n, k, r, part + 8 * n)
+        repeated(part + 6 * n, k, r, part + 7 * n)
+        repeated(numbers(centre), k, r, part + 6 * n)
+        terms.centre, terms.shift, terms.scale = part + 6 * n, part + 7 * n, part + 8 * n
+    dgamma, dbeta = sum_to(rows[4], channels, gamma, kind), sum_to(rows[3], channels, beta, kind)
+    return combine(source, at, &terms, d), dgamma, dbeta, dprior, dgain
 
 
 # ---- twins of group_norm.py and group_kalman_norm.py: the moments of a row are those of its channels, merged -------
@@ -728,84 +1155,89 @@ cdef tuple kalman_backward(dy, destimate, cache):
 
 cdef Py_ssize_t channels_of_one(channels, shape) except 0:
     """How many consecutive channels share one statistic."""
+    if shape is channels:
+        return 1
     if shape[:-1] != channels[:-1] or shape[-1] != channels[-1] and (shape[-1] < 1 or channels[-1] % shape[-1]):
         raise ValueError(f"statistics have shape {shape}; expected {channels[:-1]} and a divisor of {channels[-1]}")
     return 1 if shape == channels else channels[-1] // shape[-1]
 
 
-cdef repeated(statistic, Py_ssize_t k):
-    """The statistic of each row k times, once for each of its channels."""
-    return statistic if k == 1 else np.repeat(statistic, k)
-
-
-@cython.boundscheck(False)
-cdef summed(Statistic channel, Py_ssize_t k):
-    """Sum over the k channels of each row."""
-    cdef double[::1] total = np.zeros(channel.shape[0] // k)
-    cdef Py_ssize_t i
-    for i in range(channel.shape[0]):
-        total[i // k] += channel[i]
-    return np.asarray(total)
-
-
-@cython.boundscheck(False)
-cdef tuple collapsed(mean, var, Py_ssize_t k):
-    """mean_g = mean_c mu_c ; var_g = mean_c (v_c + (mu_c - mean_g)^2), over the k channels of each row (B6)."""
-    cdef Statistic mu = mean, v = var
-    cdef double[:, ::1] out = np.zeros((2, mu.shape[0] // k))
-    cdef Py_ssize_t i
-    cdef double delta
-    if k == 1:
-        return mean, var
-    for i in range(mu.shape[0]):
-        out[0, i // k] += mu[i] / k
-    for i in range(mu.shape[0]):
-        delta = mu[i] - out[0, i // k]
-        out[1, i // k] += (v[i] + delta * delta) / k
-    return tuple(np.asarray(out))
-
-
 def group_norm_forward(x, gamma, beta, groups, eps=1e-5):
-    from .group_norm import GroupNormCache
+    return grouped_forward(x, gamma, beta, groups, eps, False)
 
-    y, *rest = kalman_forward(x, gamma, beta, None, None, eps, (x.shape[0], groups))
-    return y, moments_like(rest[0], x.dtype.type), GroupNormCache(x, *rest[:4])
+
+cdef tuple grouped_forward(x, gamma, beta, groups, eps, bint relu):
+    y, source, *kept = kalman_forward(x, gamma, beta, None, None, eps, (x.shape[0], groups), relu)
+    return y, moments_like(kept[0], source), tuple.__new__(named("group_norm", "GroupNormCache"), [x, *kept[:4]])
 
 
 def group_norm_backward(dy, cache):
-    return kalman_backward(dy, None, (*cache, cache.moments, None, None))[:3]
+    return batch_backward(dy, cache, False)
 
 
 def group_kalman_norm_forward(x, gamma, beta, prior, gain, groups, eps=1e-5):
-    from .group_kalman_norm import GroupKalmanNormCache
+    return group_fusing_forward(x, gamma, beta, prior, gain, groups, eps, False)
 
-    y, *rest = kalman_forward(x, gamma, beta, prior, gain, eps, (x.shape[0], groups))
-    return y, moments_like(rest[0], x.dtype.type), GroupKalmanNormCache(x, *rest)
+
+cdef tuple group_fusing_forward(x, gamma, beta, prior, gain, groups, eps, bint relu):
+    y, source, *kept = kalman_forward(x, gamma, beta, prior, gain, eps, (x.shape[0], groups), relu)
+    cache = tuple.__new__(named("group_kalman_norm", "GroupKalmanNormCache"), [x, *kept])
+    return y, moments_like(kept[0], source), cache
 
 
 def group_kalman_norm_backward(dy, destimate, cache):
-    return kalman_backward(dy, destimate, cache)
+    return kalman_backward(dy, destimate, cache, False)
+
+
+# ---- the same with a ReLU behind, in the same loops: twins of rectified.py -----------------------------------------
+
+
+def rectified_forward(name, x, *rest):
+    """The forward `name` with its y rectified."""
+    if name == "batch_norm_forward":
+        return batch_forward(x, rest[0], rest[1], rest[2], True)
+    if name == "batch_renorm_forward":
+        return renorm_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], True)
+    if name == "kalman_norm_forward":
+        return fusing_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], True)
+    if name == "group_norm_forward":
+        return grouped_forward(x, rest[0], rest[1], rest[2], rest[3], True)
+    if name == "group_kalman_norm_forward":
+        return group_fusing_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], rest[5], True)
+    return standardized(x, rest[0], rest[1], rest[2], rest[3], True)
+
+
+def rectified_backward(name, dy, *rest):
+    """The backward `name` of such a forward, for the gradient of the rectified y."""
+    if name in ("batch_norm_backward", "group_norm_backward"):
+        return batch_backward(dy, rest[0], True)
+    if name == "batch_renorm_backward":
+        return renorm_backward(dy, rest[0], True)
+    return kalman_backward(dy, rest[0], rest[1], True)
 
 
 # ---- convolution ---------------------------------------------------------------------------------------------------
-# A row of y, `columns` pixels of one image, takes as many patches of x, each kh kw C_in numbers in the weight's order
-# (a, b, c). A chunk of consecutive rows shares a buffer of patches that fits the cache; a band is a run of chunks.
+# Each image is copied into a border of zeros, so that the numbers that a row of the kernel meets lie in one run: kw C_in
+# of them, or, going back, the C_out of consecutive pixels of dy. Then y is one sweep, and dx one for each remainder
+# (u, v) mod stride, whose pixels meet the same rows and columns of the kernel.
 
 cdef enum:
-    BUFFER = 16384  # numbers in a buffer of patches, about
-    PIXELS = 128  # pixels of y, at least, whose part of dweight is one product
-    BANDS = 16  # bands a convolution is cut into, at most
-    GRADIENTS = 1 << 24  # numbers, at most, in the bands' own gradients of the weight, or else fewer bands
+    BANDS = 16  # runs of images, at most, that add up a gradient of the weight of their own
+    GRADIENTS = 1 << 24  # numbers, at most, in those gradients, or else fewer bands
+    WORK = 1 << 20  # multiplications from which threads share out the images
+    BLOCK = 8  # rows of a weight that are transposed together
+    PART = 1024  # numbers of the bands' gradients that are added up together
 
 
 cdef struct Conv:
     Py_ssize_t images, height, width, c_in  # x
     Py_ssize_t rows, columns, c_out  # y
     Py_ssize_t kh, kw, stride, top, left
-    Py_ssize_t patch  # kh kw c_in
-    Py_ssize_t chunk  # rows of y whose patches fill the buffer
+    Py_ssize_t tall, wide  # x in its border, as much of it as the kernel meets
+    Py_ssize_t above, before, dy_tall, dy_wide  # dy in its border
+    Py_ssize_t taps  # numbers of the weight
+    Py_ssize_t x_room, dy_room  # numbers of an image in its border
     Py_ssize_t bands  # as many whatever the number of threads
-    bint plain  # 1x1, stride 1, no padding: x is its own matrix of patches
     int threads
 
 
@@ -819,191 +1251,422 @@ cdef Conv conv_of(x, weight, stride, padding) except *:
         raise ValueError(f"x has {x.shape[3]} channels and stride is {stride}; expected {c_in} and at least 1")
     at.rows = (at.height + at.top + bottom - at.kh) // at.stride + 1
     at.columns = (at.width + at.left + right - at.kw) // at.stride + 1
-    at.patch = at.kh * at.kw * at.c_in
-    at.chunk = max(1, BUFFER // max(1, at.columns * at.patch))
-    at.bands = max(1, min(BANDS, GRADIENTS // max(1, at.patch * at.c_out)))
-    at.plain = at.kh == at.kw == at.stride == 1 and (at.top, bottom, at.left, right) == (0, 0, 0, 0)
-    at.threads = threads_for(at.images * at.rows * at.columns * max(at.patch, at.c_out))
+    at.tall, at.wide = (at.rows - 1) * at.stride + at.kh, (at.columns - 1) * at.stride + at.kw
+    at.above, at.before = (at.kh - 1) // at.stride + 1, (at.kw - 1) // at.stride + 1
+    at.dy_tall = at.above + max(at.rows, (at.height - 1 + at.top) // at.stride + 1)
+    at.dy_wide = at.before + max(at.columns, (at.width - 1 + at.left) // at.stride + 1)
+    at.taps = at.kh * at.kw * at.c_in * at.c_out
+    at.x_room, at.dy_room = at.tall * at.wide * at.c_in, at.dy_tall * at.dy_wide * at.c_out + SLACK
+    at.bands = max(1, min(BANDS, at.images, GRADIENTS // max(1, at.taps)))
+    at.threads = 1
+    if at.images * at.rows * at.columns * at.taps >= WORK:
+        at.threads = named("backend", "get_num_threads")()
     return at
 
 
-cdef void matmul(
-    bint transposed, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner, const real *a, const real *b, real beta,
-    real *c
+cdef void bordered(
+    const real *image, Py_ssize_t height, Py_ssize_t width, Py_ssize_t channels, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t tall, Py_ssize_t wide, real *out
 ) noexcept nogil:
-    """c = a b + beta c, or a^T b + beta c, contiguous by rows. BLAS counts by columns: it gets c^T = b^T a^T."""
-    cdef char plain = c'N', op_a = c'T' if transposed else c'N'
-    cdef int m = columns, n = rows, k = inner
-    cdef int lda = max(1, rows if transposed else inner), ldb = max(1, columns)
-    cdef real alpha = 1
+    """An image in a map (tall, wide), from row `top` and column `left` on; zeros around it; what juts out is cut off."""
+    cdef Py_ssize_t u, line = wide * channels, inside = max(0, min(width, wide - left)) * channels
+    cdef Py_ssize_t low = min(left, wide) * channels
+    for u in range(tall):
+        if top <= u < top + height:
+            memset(out, 0, low * sizeof(real))
+            memcpy(out + low, image + (u - top) * width * channels, inside * sizeof(real))
+            memset(out + low + inside, 0, (line - low - inside) * sizeof(real))
+        else:
+            memset(out, 0, line * sizeof(real))
+        out += line
+
+
+cdef Sweep forward_sweep(Conv at) noexcept nogil:
+    cdef Sweep s
+    s.row, s.down, s.step = at.wide * at.c_in, at.stride * at.wide * at.c_in, at.stride * at.c_in
+    s.high, s.run, s.c_out = at.kh, at.kw * at.c_in, at.c_out
+    s.out_down, s.out_step, s.rows, s.columns = at.columns * at.c_out, at.c_out, at.rows, at.columns
+    return s
+
+
+cdef void image_forward(
+    const real *x, const real *weight, const real *bias, real *y, Conv at, real *room
+) noexcept nogil:
+    """y of one image; `room` is for x in its border."""
+    cdef Sweep s = forward_sweep(at)
+    bordered(x, at.height, at.width, at.c_in, at.top, at.left, at.tall, at.wide, room)
     if real is float:
-        sgemm(&plain, &op_a, &m, &n, &k, &alpha, <float *>b, &ldb, <float *>a, &lda, &beta, c, &ldb)
+        kernels.sweep_float(&s, room, weight, bias, y)
     else:
-        dgemm(&plain, &op_a, &m, &n, &k, &alpha, <double *>b, &ldb, <double *>a, &lda, &beta, c, &ldb)
+        kernels.sweep_double(&s, room, weight, bias, y)
 
 
-cdef void patches(real *x, Conv at, Py_ssize_t first, Py_ssize_t last, real *buffer, bint back) noexcept nogil:
-    """Copy the patches of rows first..last of y from x to the buffer; or, going back, add them from there to x."""
-    cdef Py_ssize_t r, j, a, k, u, v, low, high, line = at.kw * at.c_in
-    cdef real *inside
-    for r in range(first, last):
-        for j in range(at.columns):
-            v = j * at.stride - at.left
-            low = min(max(0, -v), at.kw)  # of a patch's line, low..high lies inside the image
-            high = max(low, min(at.kw, at.width - v))
-            for a in range(at.kh):
-                u = r % at.rows * at.stride + a - at.top
-                inside = x + ((r // at.rows * at.height + u) * at.width + v + low) * at.c_in
-                if 0 <= u < at.height and back:
-                    for k in range((high - low) * at.c_in):
-                        inside[k] += buffer[low * at.c_in + k]
-                elif not back:
-                    if u < 0 or u >= at.height:
-                        memset(buffer, 0, line * sizeof(real))
-                    else:
-                        if high - low < at.kw:
-                            memset(buffer, 0, line * sizeof(real))
-                        memcpy(buffer + low * at.c_in, inside, (high - low) * at.c_in * sizeof(real))
-                buffer += line
-
-
-cdef void band_forward(
-    real *x, const real *weight, const real *bias, real *y, Conv at, Py_ssize_t first, Py_ssize_t last, real *buffer
+cdef void image_backward(
+    const real *x, const real *transposed, const real *dy, real *dx, real *dweight, Conv at, real *room
 ) noexcept nogil:
-    """Rows first..last of y: patches times weight, plus bias."""
-    cdef Py_ssize_t until, pixels, i, image_row = at.columns * at.c_out
-    cdef const real *source
-    while first < last:
-        until = min(first + at.chunk, last)
-        pixels = (until - first) * at.columns
-        source = x + first * at.columns * at.c_in
-        if not at.plain:
-            patches(x, at, first, until, buffer, False)
-            source = buffer
-        if bias != NULL:
-            for i in range(pixels):
-                memcpy(y + first * image_row + i * at.c_out, bias, at.c_out * sizeof(real))
-        matmul(False, pixels, at.c_out, at.patch, source, weight, <real>(bias != NULL), y + first * image_row)
-        first = until
+    """dx of one image; what it gives to dweight is added there. `room` is for x and dy in their borders."""
+    cdef real *map = room + at.x_room
+    cdef Py_ssize_t u, v, a, b, line = at.dy_wide * at.c_out
+    cdef Sweep s = forward_sweep(at)
+    bordered(x, at.height, at.width, at.c_in, at.top, at.left, at.tall, at.wide, room)
+    bordered(dy, at.rows, at.columns, at.c_out, at.above, at.before, at.dy_tall, at.dy_wide, map)
+    s.out_down = line
+    if real is float:
+        kernels.gather_float(&s, room, map + at.above * line + at.before * at.c_out, dweight)
+    else:
+        kernels.gather_double(&s, room, map + at.above * line + at.before * at.c_out, dweight)
+    s.row = s.down = line
+    s.step, s.c_out = at.c_out, at.c_in
+    s.out_down, s.out_step = at.stride * at.width * at.c_in, at.stride * at.c_in
+    for u in range(min(at.stride, at.height)):
+        for v in range(min(at.stride, at.width)):
+            # rows a, a + stride, ... of the kernel reach pixel rows u, u + stride, ... ; (u + top - a) / stride of dy
+            a, b = (u + at.top) % at.stride, (v + at.left) % at.stride
+            s.high, s.run = met(at.kh, a, at.stride), met(at.kw, b, at.stride) * at.c_out
+            s.rows, s.columns = met(at.height, u, at.stride), met(at.width, v, at.stride)
+            a = at.above + (u + at.top - a) // at.stride - s.high + 1
+            b = at.before + (v + at.left - b) // at.stride - met(at.kw, b, at.stride) + 1
+            if real is float:
+                kernels.sweep_float(&s, map + a * line + b * at.c_out, transposed, NULL, dx + (u * at.width + v) * at.c_in)
+            else:
+                kernels.sweep_double(&s, map + a * line + b * at.c_out, transposed, NULL, dx + (u * at.width + v) * at.c_in)
+            transposed += s.high * s.run * at.c_in
+
+
+cdef Py_ssize_t met(Py_ssize_t size, Py_ssize_t first, Py_ssize_t stride) noexcept nogil:
+    """How many of first, first + stride, ... are below size."""
+    return (size - first + stride - 1) // stride if first < size else 0
+
+
+cdef void transpose(const real *weight, Conv at, real *out) noexcept nogil:
+    """The weight as each sweep of image_backward meets it: by remainder, then (a, b) backwards, C_out, C_in."""
+    cdef Py_ssize_t u, v, a, b, a0, b0
+    for u in range(min(at.stride, at.height)):
+        for v in range(min(at.stride, at.width)):
+            a0, b0 = (u + at.top) % at.stride, (v + at.left) % at.stride
+            for a in range(met(at.kh, a0, at.stride) - 1, -1, -1):
+                for b in range(met(at.kw, b0, at.stride) - 1, -1, -1):
+                    tap_transposed(
+                        weight + ((a0 + a * at.stride) * at.kw + b0 + b * at.stride) * at.c_in * at.c_out, at, out
+                    )
+                    out += at.c_in * at.c_out
+
+
+cdef void tap_transposed(const real *tap, Conv at, real *out) noexcept nogil:
+    """(C_in, C_out) as (C_out, C_in), in blocks that stay in the cache's lines."""
+    cdef Py_ssize_t c, o, k
+    for c in range((at.c_in + BLOCK - 1) // BLOCK):
+        for o in range(at.c_out):
+            for k in range(c * BLOCK, min((c + 1) * BLOCK, at.c_in)):
+                out[o * at.c_in + k] = tap[k * at.c_out + o]
+
+
+cdef void all_forward(
+    const real *x, const real *weight, const real *bias, real *y, Conv at, real *rooms
+) noexcept nogil:
+    cdef Py_ssize_t n
+    for n in prange(at.images, num_threads=at.threads, schedule="dynamic"):
+        image_forward(
+            x + n * at.height * at.width * at.c_in, weight, bias, y + n * at.rows * at.columns * at.c_out, at,
+            rooms + threadid() * at.x_room
+        )
 
 
 cdef void band_backward(
-    real *x, const real *transposed, const real *dy, real *dx, real *dweight, Conv at, Py_ssize_t first,
-    Py_ssize_t last, real *buffer
+    const real *x, const real *transposed, const real *dy, real *dx, real *dweight, Conv at, Py_ssize_t band,
+    real *room
 ) noexcept nogil:
-    """What rows first..last of y send to dx and dweight; `transposed` is the weight as (C_out, kh kw C_in)."""
-    cdef Py_ssize_t until, pixels
-    cdef real *source = buffer
-    cdef real *target = buffer
-    cdef const real *dy_rows
-    while first < last:
-        until = min(first + at.chunk, last)
-        pixels = (until - first) * at.columns
-        dy_rows = dy + first * at.columns * at.c_out
-        if at.plain:
-            source, target = x + first * at.columns * at.c_in, dx + first * at.columns * at.c_in
-        else:
-            patches(x, at, first, until, buffer, False)
-        matmul(True, at.patch, at.c_out, pixels, <const real *>source, dy_rows, <real>1, dweight)
-        matmul(False, pixels, at.patch, at.c_out, dy_rows, transposed, <real>0, target)
-        if not at.plain:
-            patches(dx, at, first, until, buffer, True)
-        first = until
+    """Consecutive images, which add to the same dweight."""
+    cdef Py_ssize_t n
+    memset(dweight, 0, at.taps * sizeof(real))
+    for n in range(at.images * band // at.bands, at.images * (band + 1) // at.bands):
+        image_backward(
+            x + n * at.height * at.width * at.c_in, transposed, dy + n * at.rows * at.columns * at.c_out,
+            dx + n * at.height * at.width * at.c_in, dweight, at, room
+        )
 
 
-@cython.boundscheck(False)
-cdef sum_bands(const double[:, ::1] bands, shape, dtype):
+cdef void all_backward(
+    const real *x, const real *transposed, const real *dy, real *dx, real *dweights, Conv at, real *rooms
+) noexcept nogil:
+    cdef Py_ssize_t band
+    for band in prange(at.bands, num_threads=at.threads, schedule="dynamic"):
+        band_backward(
+            x, transposed, dy, dx, dweights + band * at.taps, at, band,
+            rooms + threadid() * (at.x_room + at.dy_room)
+        )
+
+
+cdef cnp.ndarray slackened(cnp.ndarray a):
+    """A copy in one row with slack behind it, for vectors that read past its end."""
+    cdef Py_ssize_t size = cnp.PyArray_SIZE(a)
+    cdef cnp.ndarray out = fresh((size + SLACK,), cnp.PyArray_TYPE(a))
+    cdef Py_ssize_t width = cnp.PyArray_ITEMSIZE(a)
+    memcpy(data(out), data(a), size * width)
+    memset(<char *>data(out) + size * width, 0, SLACK * width)
+    return out
+
+
+cdef void part_of_sum(const real *bands, Conv at, Py_ssize_t first, real *out) noexcept nogil:
+    cdef double total[PART]
+    cdef Py_ssize_t i, band, size = min(PART, at.taps - first)
+    memset(total, 0, sizeof(total))
+    for band in range(at.bands):
+        for i in range(size):
+            total[i] += bands[band * at.taps + first + i]
+    for i in range(size):
+        out[first + i] = <real>total[i]
+
+
+cdef cnp.ndarray sum_bands(cnp.ndarray bands, Conv at, weight):
     """Add up the bands' gradients, in their order."""
-    cdef double[::1] total = np.zeros(bands.shape[1])
-    cdef Py_ssize_t i, j
-    for i in range(bands.shape[0]):
-        for j in range(bands.shape[1]):
-            total[j] += bands[i, j]
-    return np.asarray(total).reshape(shape).astype(dtype, copy=False)
-
-
-@functools.cache
-def _blas_libraries():
-    return ThreadpoolController()
-
-
-_limit = None  # keeps BLAS on one thread while ours call it: one limit, however many calls there are at a time
-_calls = 0
-_lock = threading.Lock()
-
-
-cdef blas_alone(int step):
-    """Step 1 before our threads call BLAS, -1 after."""
-    global _limit, _calls
-    with _lock:
-        _calls += step
-        if _calls == 1 and step == 1:
-            _limit = _blas_libraries().limit(limits=1, user_api="blas")
-        elif _calls == 0:
-            _limit.restore_original_limits()
+    cdef cnp.ndarray out = empty(weight.shape, cnp.PyArray_TYPE(bands))
+    cdef bint single = is_single(bands)
+    cdef Py_ssize_t part
+    for part in prange((at.taps + PART - 1) // PART, nogil=True, num_threads=at.threads, schedule="static"):
+        if single:
+            part_of_sum(<const float *>data(bands), at, part * PART, <float *>data(out))
+        else:
+            part_of_sum(<const double *>data(bands), at, part * PART, <double *>data(out))
+    return out
 
 
 def conv2d_forward(x, weight, bias, stride, padding):
-    from .convolution import Conv2dCache
-
     cdef Conv at = conv_of(x, weight, stride, padding)
-    cdef Py_ssize_t room = 0 if at.plain else at.chunk * at.columns * at.patch, rows = at.images * at.rows
-    cdef Py_ssize_t band, first, last
-    cdef cnp.ndarray source = contiguous(x), w = contiguous(weight, x)
-    cdef cnp.ndarray b = None if bias is None else contiguous(bias, x, weight.shape[3:])
-    cdef cnp.ndarray y = np.empty((at.images, at.rows, at.columns, at.c_out), source.dtype)
-    cdef cnp.ndarray buffers = np.empty(at.threads * room, source.dtype)
-    cdef void *of_b = NULL if b is None else data(b)
+    cdef cnp.ndarray source = contiguous(x), w = contiguous(weight, source), b = None
+    cdef int kind = cnp.PyArray_TYPE(source)
+    cdef cnp.ndarray y = fresh((at.images, at.rows, at.columns, at.c_out), kind)
+    cdef cnp.ndarray rooms = fresh((at.threads * at.x_room,), kind)
+    if at.c_out % SLACK:
+        w = slackened(w)
+    if bias is not None:
+        b = slackened(contiguous(bias, source, weight.shape[3:]))
     cdef bint single = is_single(source)
-    blas_alone(1)
-    for band in prange(at.bands, nogil=True, num_threads=at.threads, schedule="static"):
-        first, last = rows * band // at.bands, rows * (band + 1) // at.bands
+    cdef void *of_b = NULL if b is None else data(b)
+    with nogil:
         if single:
-            band_forward(
-                <float *>data(source), <const float *>data(w), <const float *>of_b, <float *>data(y), at, first, last,
-                <float *>data(buffers) + threadid() * room
+            all_forward(
+                <const float *>data(source), <const float *>data(w), <const float *>of_b, <float *>data(y), at,
+                <float *>data(rooms)
             )
         else:
-            band_forward(
-                <double *>data(source), <const double *>data(w), <const double *>of_b, <double *>data(y), at, first,
-                last, <double *>data(buffers) + threadid() * room
+            all_forward(
+                <const double *>data(source), <const double *>data(w), <const double *>of_b, <double *>data(y), at,
+                <double *>data(rooms)
             )
-    blas_alone(-1)
-    return y, Conv2dCache(x, wide(weight), wide(bias), stride, padding)
+    return y, tuple.__new__(named("convolution", "Conv2dCache"), (x, wide(weight), wide(bias), stride, padding))
 
 
 def conv2d_backward(dy, cache):
     x, weight, bias, stride, padding = cache
     cdef Conv at = conv_of(x, weight, stride, padding)
-    at.chunk = max(at.chunk, PIXELS // max(1, at.columns))
-    cdef Py_ssize_t room = 0 if at.plain else at.chunk * at.columns * at.patch, size = at.patch * at.c_out
-    cdef Py_ssize_t band, first, last
-    cdef cnp.ndarray source = contiguous(x), d = contiguous(dy, x, (at.images, at.rows, at.columns, at.c_out))
-    cdef cnp.ndarray transposed = np.ascontiguousarray(weight.reshape(at.patch, at.c_out).T, source.dtype)
-    cdef cnp.ndarray dx = np.zeros(x.shape, source.dtype), dweights = np.zeros((at.bands, size), source.dtype)
-    cdef cnp.ndarray buffers = np.empty(at.threads * room, source.dtype)
+    cdef cnp.ndarray source = contiguous(x), d = contiguous(dy, source, (at.images, at.rows, at.columns, at.c_out))
+    cdef cnp.ndarray w = contiguous(weight, source)
+    cdef int kind = cnp.PyArray_TYPE(source)
+    cdef cnp.ndarray transposed = fresh((at.taps + SLACK,), kind), dx = fresh(shape_of(source), kind)
+    cdef cnp.ndarray rooms = fresh((at.threads * (at.x_room + at.dy_room),), kind)
+    cdef cnp.ndarray dweights = fresh((at.bands, at.taps), kind), pixels, dbias
     cdef bint single = is_single(source)
-    blas_alone(1)
-    for band in prange(at.bands, nogil=True, num_threads=at.threads, schedule="static"):
-        # whole images, so that no two bands add to the same dx; each band has a dweight of its own
-        first = at.images * band // at.bands * at.rows
-        last = at.images * (band + 1) // at.bands * at.rows
+    cdef Layout flat
+    cdef Terms terms
+    with nogil:
         if single:
-            band_backward(
-                <float *>data(source), <const float *>data(transposed), <const float *>data(d), <float *>data(dx),
-                <float *>data(dweights) + band * size, at, first, last, <float *>data(buffers) + threadid() * room
+            transpose(<const float *>data(w), at, <float *>data(transposed))
+            all_backward(
+                <const float *>data(source), <const float *>data(transposed), <const float *>data(d),
+                <float *>data(dx), <float *>data(dweights), at, <float *>data(rooms)
             )
         else:
-            band_backward(
-                <double *>data(source), <const double *>data(transposed), <const double *>data(d), <double *>data(dx),
-                <double *>data(dweights) + band * size, at, first, last, <double *>data(buffers) + threadid() * room
+            transpose(<const double *>data(w), at, <double *>data(transposed))
+            all_backward(
+                <const double *>data(source), <const double *>data(transposed), <const double *>data(d),
+                <double *>data(dx), <double *>data(dweights), at, <double *>data(rooms)
             )
-    blas_alone(-1)
-    dweight = sum_bands(dweights.astype(np.float64, copy=False), weight.shape, dx.dtype)
+    dweight = sum_bands(dweights, at, weight)
     if bias is None:
         return dx, dweight, None
-    pixels, zeros = d.reshape(at.images * at.rows * at.columns, at.c_out), np.zeros(at.c_out)
-    return dx, dweight, sums_of(pixels, pixels, zeros, zeros)[0].astype(dx.dtype)
+    pixels, dbias = d.reshape(at.images * at.rows * at.columns, at.c_out), np.zeros((3, at.c_out))
+    flat = layout_of(pixels)
+    memset(&terms, 0, sizeof(terms))
+    terms.centre = terms.scale = numbers(dbias)
+    sums_of(pixels, pixels, flat, &terms, numbers(dbias) + at.c_out, numbers(dbias) + 2 * at.c_out)
+    return dx, dweight, narrow(dbias[1], source)
+
+
+# ---- twins of maps.py ----------------------------------------------------------------------------------------------
+
+cdef enum:
+    STRIP = 16384  # numbers that a thread takes at a time
+
+
+cdef Py_ssize_t strips(Py_ssize_t size) noexcept nogil:
+    return (size + STRIP - 1) // STRIP
+
+
+cdef void strip_rectified(const real *x, Py_ssize_t first, Py_ssize_t last, real *y) noexcept nogil:
+    """0 where x <= 0, else x: NaN passes."""
+    cdef Py_ssize_t i
+    for i in range(first, last):
+        y[i] = <real>0 if x[i] <= 0 else x[i]
+
+
+cdef void strip_passed(const real *dy, const real *y, Py_ssize_t first, Py_ssize_t last, real *dx) noexcept nogil:
+    """0 where y <= 0, else dy."""
+    cdef Py_ssize_t i
+    for i in range(first, last):
+        dx[i] = <real>0 if y[i] <= 0 else dy[i]
+
+
+cdef void strip_added(const real *a, const real *b, Py_ssize_t first, Py_ssize_t last, real *out) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(first, last):
+        out[i] = a[i] + b[i]
+
+
+cdef void strip_of(
+    int what, const real *a, const real *b, Py_ssize_t strip, Py_ssize_t size, real *out
+) noexcept nogil:
+    cdef Py_ssize_t first = strip * STRIP, last = min(strip * STRIP + STRIP, size)
+    if what == 0:
+        strip_rectified(a, first, last, out)
+    elif what == 1:
+        strip_passed(a, b, first, last, out)
+    else:
+        strip_added(a, b, first, last, out)
+
+
+cdef cnp.ndarray elementwise(int what, cnp.ndarray a, cnp.ndarray b):
+    """rectified, passed or added, in strips that threads share out."""
+    cdef cnp.ndarray out = fresh(shape_of(a), cnp.PyArray_TYPE(a))
+    cdef Py_ssize_t strip, size = cnp.PyArray_SIZE(a)
+    cdef bint single = is_single(a)
+    cdef int threads = threads_for(size)
+    for strip in prange(strips(size), nogil=True, num_threads=threads, schedule="static"):
+        if single:
+            strip_of(what, <const float *>data(a), <const float *>data(b), strip, size, <float *>data(out))
+        else:
+            strip_of(what, <const double *>data(a), <const double *>data(b), strip, size, <double *>data(out))
+    return out
+
+
+def relu_forward(x):
+    cdef cnp.ndarray source = contiguous(x)
+    return elementwise(0, source, source)
+
+
+def relu_backward(dy, y):
+    cdef cnp.ndarray d = contiguous(dy)
+    return elementwise(1, d, contiguous(y, d, dy.shape))
+
+
+def add(a, b):
+    cdef cnp.ndarray first = contiguous(a)
+    return elementwise(2, first, contiguous(b, first, a.shape))
+
+
+cdef struct Pool:
+    Py_ssize_t rows, width, channels, high, wide  # pooled rows of all images, x's width, channels, sides of a block
+
+
+cdef void row_pooled(const real *x, Pool at, Py_ssize_t r, real *y) noexcept nogil:
+    """Row r of y: the mean of each block."""
+    cdef Py_ssize_t a, v, c, columns = at.width // at.wide, line = at.width * at.channels
+    cdef real part = <real>1 / (at.high * at.wide)
+    x += r * at.high * line
+    y += r * columns * at.channels
+    memset(y, 0, columns * at.channels * sizeof(real))
+    for a in range(at.high):
+        for v in range(at.width):
+            for c in range(at.channels):
+                y[v // at.wide * at.channels + c] += x[a * line + v * at.channels + c]
+    for c in range(columns * at.channels):
+        y[c] *= part
+
+
+cdef void row_spread(const real *dy, Pool at, Py_ssize_t r, real *dx) noexcept nogil:
+    """What row r of dy sends to its blocks."""
+    cdef Py_ssize_t a, v, c, columns = at.width // at.wide, line = at.width * at.channels
+    cdef real part = <real>1 / (at.high * at.wide)
+    dx += r * at.high * line
+    dy += r * columns * at.channels
+    for v in range(at.width):
+        for c in range(at.channels):
+            dx[v * at.channels + c] = dy[v // at.wide * at.channels + c] * part
+    for a in range(1, at.high):
+        memcpy(dx + a * line, dx, line * sizeof(real))
+
+
+cdef Pool pool_of(shape, high, wide):
+    cdef Pool at
+    at.rows, at.width, at.channels, at.high, at.wide = shape[0] * (shape[1] // high), shape[2], shape[3], high, wide
+    return at
+
+
+def avg_pool_forward(x, high, wide):
+    cdef Pool at = pool_of(x.shape, high, wide)
+    cdef cnp.ndarray source = contiguous(x)
+    cdef cnp.ndarray y = fresh((x.shape[0], x.shape[1] // high, x.shape[2] // wide, x.shape[3]), cnp.PyArray_TYPE(source))
+    cdef bint single = is_single(source)
+    cdef int threads = threads_for(cnp.PyArray_SIZE(source))
+    cdef Py_ssize_t r
+    for r in prange(at.rows, nogil=True, num_threads=threads, schedule="static"):
+        if single:
+            row_pooled(<const float *>data(source), at, r, <float *>data(y))
+        else:
+            row_pooled(<const double *>data(source), at, r, <double *>data(y))
+    return y
+
+
+def avg_pool_backward(dy, high, wide):
+    n, rows, columns, c = dy.shape
+    shape = (n, rows * high, columns * wide, c)
+    cdef Pool at = pool_of(shape, high, wide)
+    cdef cnp.ndarray d = contiguous(dy), dx = fresh(shape, cnp.PyArray_TYPE(d))
+    cdef bint single = is_single(d)
+    cdef int threads = threads_for(cnp.PyArray_SIZE(dx))
+    cdef Py_ssize_t r
+    for r in prange(at.rows, nogil=True, num_threads=threads, schedule="static"):
+        if single:
+            row_spread(<const float *>data(d), at, r, <float *>data(dx))
+        else:
+            row_spread(<const double *>data(d), at, r, <double *>data(dx))
+    return dx
+
+
+# ---- twin of optim.py's update -------------------------------------------------------------------------------------
+
+
+cdef void update(
+    real *w, const real *grad, real *v, Py_ssize_t n, real lr, real momentum, real decay, real scale
+) noexcept nogil:
+    """g = scale grad + decay w ; v <- momentum v + g ; w <- w - lr v, in one pass (D1)."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        v[i] = momentum * v[i] + (scale * grad[i] + decay * w[i])
+        w[i] -= lr * v[i]
+
+
+def sgd_update(w, grad, v, double lr, double momentum, double decay, double scale):
+    """In place; arrays of one type, contiguous. Whether it was: no other arrays are touched."""
+    cdef cnp.ndarray weights = w, gradient = grad, velocity = v
+    if not (
+        cnp.PyArray_TYPE(weights) == cnp.PyArray_TYPE(gradient) == cnp.PyArray_TYPE(velocity)
+        and cnp.PyArray_TYPE(weights) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64)
+        and cnp.PyArray_SIZE(weights) == cnp.PyArray_SIZE(gradient) == cnp.PyArray_SIZE(velocity)
+        and cnp.PyArray_ISCARRAY(weights) and cnp.PyArray_ISCARRAY_RO(gradient) and cnp.PyArray_ISCARRAY(velocity)
+    ):
+        return False
+    if is_single(weights):
+        update(
+            <float *>data(weights), <const float *>data(gradient), <float *>data(velocity),
+            cnp.PyArray_SIZE(weights), <float>lr, <float>momentum, <float>decay, <float>scale
+        )
+    else:
+        update(
+            <double *>data(weights), <const double *>data(gradient), <double *>data(velocity),
+            cnp.PyArray_SIZE(weights), lr, momentum, decay, scale
+        )
+    return True
 
 
 # ---- twins of transport/sampled.py: a synthetic map is drawn, convolved and summed up within a thread's own room -----
@@ -1028,15 +1691,22 @@ cdef void positive(const real *h, real *value, Py_ssize_t size) noexcept nogil:
         value[i] = <real>0 if h[i] <= 0 else value[i]
 
 
+cdef Terms affine_terms(const double *centre, const double *scale, const double *shift) noexcept nogil:
+    """Those of scale (x - centre) + shift."""
+    cdef Terms terms
+    memset(&terms, 0, sizeof(terms))
+    terms.centre, terms.scale, terms.shift = centre, scale, shift
+    return terms
+
+
 cdef void one_map(const real *draws, const real *weight, Maps at, Py_ssize_t g, real *h, double *planes) noexcept nogil:
     """h = max(z, 0) with z = mu + v^(1/2) n, then u = conv(h, W) behind it, and the moments of u (C5)."""
     cdef real *u = h + at.z.size
     cdef Py_ssize_t i = g * at.z.channels, o = g * at.u.channels
-    batch_combine(
-        <const real *>NULL, draws + g * at.z.size, at.z, 0, NULL, at.zero + i, at.std + i, at.mean + i, h, planes
-    )
-    positive(h, h, at.z.size)
-    band_forward(h, weight, <const real *>NULL, u, at.conv, 0, at.conv.rows, u + at.u.size)
+    cdef Terms terms = affine_terms(at.zero + i, at.std + i, at.mean + i)
+    terms.rectify = True
+    batch_combine(<const real *>NULL, draws + g * at.z.size, at.z, 0, &terms, h, planes)
+    image_forward(h, weight, <const real *>NULL, u, at.conv, u + at.u.size)
     batch_moments(u, at.u, 0, at.of_mean + o, at.of_var + o, planes)
 
 
@@ -1048,11 +1718,14 @@ cdef void one_map_backward(
     cdef real *u = h + at.z.size
     cdef real *dz = ddraws + g * at.z.size
     cdef Py_ssize_t i = g * at.z.channels, o = g * at.u.channels
-    batch_combine(<const real *>NULL, u, at.u, 0, NULL, at.of_mean + o, scale + o, shift + o, u, planes)
-    band_backward(h, transposed, u, dz, dweight, at.conv, 0, at.conv.rows, u + at.u.size)
+    cdef Terms of_u = affine_terms(at.of_mean + o, scale + o, shift + o)
+    cdef Terms plain = affine_terms(at.zero + i, at.one + i, NULL)
+    cdef Terms of_draws = affine_terms(at.zero + i, at.std + i, at.zero + i)
+    batch_combine(<const real *>NULL, u, at.u, 0, &of_u, u, planes)
+    image_backward(h, transposed, u, dz, dweight, at.conv, u + at.u.size)
     positive(h, dz, at.z.size)
-    batch_sums(dz, draws + g * at.z.size, at.z, 0, at.zero + i, at.one + i, dmean + i, along + i, planes)
-    batch_combine(<const real *>NULL, dz, at.z, 0, NULL, at.zero + i, at.std + i, at.zero + i, dz, planes)
+    batch_sums(dz, draws + g * at.z.size, at.z, 0, &plain, dmean + i, along + i, planes)
+    batch_combine(<const real *>NULL, dz, at.z, 0, &of_draws, dz, planes)
 
 
 cdef void all_maps(const real *draws, const real *weight, Maps at, real *rooms, double *planes) noexcept nogil:
@@ -1076,7 +1749,7 @@ cdef void all_maps_backward(
     const real *draws, const real *weight, const real *transposed, Maps at, real *rooms, const double *scale,
     const double *shift, real *ddraws, real *dweights, double *dmean, double *along, double *planes
 ) noexcept nogil:
-    cdef Py_ssize_t band, size = at.conv.patch * at.conv.c_out
+    cdef Py_ssize_t band, size = at.conv.taps
     for band in prange(at.conv.bands, num_threads=at.conv.threads, schedule="static"):
         band_of_maps(
             draws, weight, transposed, at, band, rooms + threadid() * at.room, scale, shift, ddraws,
@@ -1087,12 +1760,11 @@ cdef void all_maps_backward(
 cdef Maps maps_of(draws, weight, stride, padding) except *:
     cdef Maps at
     cdef Conv conv = conv_of(draws, weight, stride, padding)
-    conv.chunk = min(max(conv.chunk, PIXELS // max(1, conv.columns)), conv.rows)
     at.z = layout_of(np.empty((1, conv.height * conv.width, conv.c_in), draws.dtype))
     at.u = layout_of(np.empty((1, conv.rows * conv.columns, conv.c_out), draws.dtype))
     at.z.inner = at.u.inner = 1  # the threads share out maps
-    at.room = at.z.size + at.u.size + (0 if conv.plain else conv.chunk * conv.columns * conv.patch)
-    at.planes = 4 * max(at.z.plane, at.u.plane)
+    at.room = at.z.size + at.u.size + conv.x_room + conv.dy_room
+    at.planes = 4 * max(at.z.plane + at.z.channels, at.u.plane + at.u.channels)
     if at.z.batches == 0 or at.u.batches == 0:  # no channel
         conv.images = 0
     at.conv = conv
@@ -1106,19 +1778,24 @@ cdef tuple sampling(doutput, estimate, draws, weight, stride, padding):
     given, shape = draws.shape[:-3] + draws.shape[-1:], draws.shape[:-3] + weight.shape[3:]
     cdef cnp.ndarray mean = spread(estimate.mean, given), std = np.sqrt(spread(estimate.var, given))
     cdef cnp.ndarray zero = spread(None, given, 0), one = spread(None, given, 1)
-    cdef cnp.ndarray of_mean = np.empty(math.prod(shape)), of_var = np.empty(math.prod(shape))
+    cdef cnp.ndarray of_mean = empty(shape), of_var = empty(shape)
     cdef cnp.ndarray rooms = np.empty(at.conv.threads * at.room, source.dtype)
     cdef cnp.ndarray planes = np.empty(at.conv.threads * at.planes)
     cdef cnp.ndarray transposed, scale, shift, dmean, along, ddraws, dweights
     cdef bint single = is_single(source), back = doutput is not None
     at.mean, at.std, at.zero, at.one = numbers(mean), numbers(std), numbers(zero), numbers(one)
     at.of_mean, at.of_var = numbers(of_mean), numbers(of_var)
+    if at.conv.c_out % SLACK:
+        w = slackened(w)
     if back:
-        transposed = np.ascontiguousarray(w.reshape(at.conv.patch, at.conv.c_out).T)
+        transposed = np.empty(at.conv.taps + SLACK, source.dtype)
+        if single:
+            transpose(<const float *>data(w), at.conv, <float *>data(transposed))
+        else:
+            transpose(<const double *>data(w), at.conv, <double *>data(transposed))
         shift, scale = spread(doutput.mean, shape) / at.u.m, 2 * spread(doutput.var, shape) / at.u.m
         dmean, along, ddraws = np.zeros(mean.size), np.zeros(mean.size), np.zeros_like(source)
-        dweights = np.zeros((at.conv.bands, at.conv.patch * at.conv.c_out), source.dtype)
-    blas_alone(1)
+        dweights = np.zeros((at.conv.bands, at.conv.taps), source.dtype)
     with nogil:
         if single and back:
             all_maps_backward(
@@ -1140,22 +1817,21 @@ cdef tuple sampling(doutput, estimate, draws, weight, stride, padding):
             all_maps(
                 <const double *>data(source), <const double *>data(w), at, <double *>data(rooms), numbers(planes)
             )
-    blas_alone(-1)
-    return (dmean, along, std, ddraws, dweights) if back else (of_mean, of_var)
+    return (dmean, along, std, ddraws, sum_bands(dweights, at.conv, weight)) if back else (of_mean, of_var)
 
 
 def sampled(estimate, draws, weight, stride, padding):
+    kind = widest((*estimate, draws, weight))
     mean, var = sampling(None, estimate, draws, weight, stride, padding)
-    shape = draws.shape[:-3] + weight.shape[3:]
-    return moments_pair(mean, var, shape, widest((*estimate, draws, weight)))
+    return moments_pair(rounded(mean, kind), rounded(var, kind))
 
 
 def sampled_backward(doutput, estimate, draws, weight, stride, padding):
     from .transport.activation import SMALLEST_VAR
 
-    dtype = widest((*doutput, *estimate, draws, weight))
-    dmean, along, std, ddraws, dweights = sampling(doutput, estimate, draws, weight, stride, padding)
-    dvar = along / (2 * np.maximum(std, SMALLEST_VAR**0.5))
-    dweight = sum_bands(dweights.astype(np.float64, copy=False), weight.shape, dtype)
-    destimate = moments_pair(dmean, dvar, estimate.mean.shape, dtype)
-    return destimate, ddraws.reshape(draws.shape).astype(dtype, copy=False), dweight
+    kind = widest((*doutput, *estimate, draws, weight))
+    dtype, shape = np.float32 if kind == cnp.NPY_FLOAT32 else np.float64, estimate.mean.shape
+    dmean, along, std, ddraws, dweight = sampling(doutput, estimate, draws, weight, stride, padding)
+    dvar = along / (2 * np.maximum(std.reshape(-1), SMALLEST_VAR**0.5))
+    destimate = moments_pair(rounded(dmean.reshape(shape), kind), rounded(dvar.reshape(shape), kind))
+    return destimate, ddraws.reshape(draws.shape).astype(dtype, copy=False), dweight.astype(dtype, copy=False)

@@ -14,13 +14,19 @@ import numpy as np
 
 from . import _arguments
 
-# Waiting threads sleep: where other work shares the cores, threads that spin for their turn cost ten times the run.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Threads that wait spin for a fraction of a millisecond, then sleep. Waking one takes longer than most kernels here; but
+# where other work shares the cores, threads that spin for ever cost ten times the run.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 try:
     from . import _core
 except ImportError:  # built without a C compiler; asking for "cython" then raises, see use_backend
     _core = None
+
+INSTRUCTION_SET = "KALNORM_INSTRUCTION_SET"  # environment variable: the kernels to run, for the same bits elsewhere
+if _core is not None:
+    _core.use_instruction_set(os.environ.get(INSTRUCTION_SET, _core.instruction_sets()[-1]))
 
 BACKENDS = ("numpy", "cython")
 _backend = contextvars.ContextVar("kalnorm_ref_backend", default="numpy" if _core is None else "cython")
@@ -79,6 +85,15 @@ def get_num_threads():
     return _num_threads
 
 
+def instruction_set():
+    """Which kernels the compiled backend runs: "portable", "avx2" or "avx512"; None where it is not built.
+
+    The best that the machine has, unless the environment variable KALNORM_INSTRUCTION_SET names another when the
+    package is imported. Results have the same bits on every machine that runs the same set with the same libraries.
+    """
+    return None if _core is None else _core.instruction_set()
+
+
 def twinned(check, cache=False):
     """Make a NumPy definition public: check its arguments, then run it or its compiled twin of the same name.
 
@@ -95,18 +110,55 @@ def twinned(check, cache=False):
 
         @functools.wraps(define)
         def public(*args, **kwargs):
-            if get_backend() == "numpy":
+            if _backend.get() == "numpy":
                 return interpreted(*args, **kwargs)
             dtype, args = check(*args, **kwargs)
-            _refuse_complex(name, dtype)
+            if dtype is np.complex128:
+                _refuse_complex(name, dtype)
             if compiled is None:
                 raise ImportError(f"the compiled backend has no {name}: it is older than this source; reinstall")
-            with np.errstate(all="ignore"):
-                return compiled(*args)
+            return compiled(*args)
 
+        public.check = check
         return public
 
     return decorate
+
+
+def runs_compiled(function):
+    """Whether the backend in use has a compiled twin of this public function."""
+    return _backend.get() == "cython" and hasattr(function, "check")
+
+
+def compiled(function, how, arguments):
+    """Run the compiled twin of a public function in another way, `how` (rectified.py): arguments checked as ever."""
+    dtype, arguments = function.check(*arguments)
+    _refuse_complex(function.__name__, dtype)
+    return getattr(_core, how)(function.__name__, *arguments)
+
+
+def reusing(buffers):
+    """Context manager: the compiled functions inside it make their results in `buffers`, from new_buffers()."""
+    return contextlib.nullcontext() if buffers is None else _reusing(buffers)
+
+
+@contextlib.contextmanager
+def _reusing(buffers):
+    before = _core.reusing(buffers)
+    try:
+        yield
+    finally:
+        _core.reusing(before)
+
+
+def sgd_update(*arguments):
+    """The compiled update of optim.update; False, and nothing done, where the arrays are not ones that it takes."""
+    return _core.sgd_update(*arguments)
+
+
+def new_buffers():
+    """Memory that a network uses again and again; None where the compiled backend is not built."""
+    return None if _core is None else _core.Buffers()
 
 
 def checked(check, cache=False):

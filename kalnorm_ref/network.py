@@ -2,11 +2,13 @@
 
 from itertools import pairwise
 
+from . import transport
+from .backend import new_buffers, reusing
 from .layers.activation import ReLU
-from .layers.base import Identity, Layer
+from .layers.base import Identity, Layer, Normalizer
 from .layers.kalman import KalmanNorm, plus
 from .layers.pooling import MaxPool2d
-from .transport import add, add_backward
+from .maps import add
 
 
 class Container(Layer):
@@ -14,6 +16,7 @@ class Container(Layer):
 
     def __init__(self, **children):
         self.children = children
+        self.buffers = new_buffers()
 
     def _collect(self, of):
         return {f"{name}.{key}": a for name, child in self.children.items() for key, a in of(child).items()}
@@ -39,17 +42,46 @@ class Container(Layer):
         return self
 
     def forward(self, x, training=False):
-        return self.carry(x, None, training)[0]
+        with reusing(self.buffers):
+            return self.carry(x, None, training)[0]
 
     def backward(self, dy):
-        return self.carry_backward(dy, None)[0]
+        with reusing(self.buffers):
+            return self.carry_backward(dy, None)[0]
+
+
+class Rectified:
+    """A normalizer and the ReLU behind it, run as one layer: the normalizer rectifies, the ReLU sees to the estimate."""
+
+    def __init__(self, norm, relu):
+        self.norm, self.relu = norm, relu
+
+    def carry(self, x, estimate, training=False):
+        return self._rectifying(self.norm.carry, x, estimate, training)
+
+    def fork(self, x, estimate, training=False):
+        return self._rectifying(self.norm.fork, x, estimate, training)
+
+    def _rectifying(self, run, x, estimate, training):
+        self.norm.rectifies = True
+        try:
+            y, main, *side = run(x, estimate, training)
+        finally:
+            self.norm.rectifies = False
+        return y, self.relu.carry_estimate(main), *side
+
+    def carry_backward(self, dy, dmoments):
+        return self.norm.carry_backward(dy, self.relu.carry_estimate_backward(dmoments))
+
+    def fork_backward(self, dy, dmain, dside):
+        return self.norm.fork_backward(dy, self.relu.carry_estimate_backward(dmain), dside)
 
 
 class Sequential(Container):
     """Layers one after the other. A path is the layer's index, then the parameter's name: "3.weight".
 
     A ReLU followed by a MaxPool2d runs in the other order: the two commute, and a Gaussian is pooled before it is
-    rectified, as the closed form needs (C3).
+    rectified, as the closed form needs (C3). A normalizer followed by a ReLU runs as one: see rectified.py.
     """
 
     def __init__(self, *layers):
@@ -58,7 +90,7 @@ class Sequential(Container):
         for i, (first, second) in enumerate(pairwise(layers)):
             if isinstance(first, ReLU) and isinstance(second, MaxPool2d):
                 order[i], order[i + 1] = second, first
-        self.order = tuple(order)
+        self.order = tuple(paired(order))
 
     @property
     def layers(self):
@@ -75,6 +107,17 @@ class Sequential(Container):
         return dy, dmoments
 
 
+def paired(layers):
+    """The layers, each normalizer with a ReLU behind it as one."""
+    pairs = []
+    for layer in layers:
+        if pairs and isinstance(layer, ReLU) and isinstance(pairs[-1], Normalizer):
+            pairs[-1] = Rectified(pairs[-1], layer)
+        else:
+            pairs.append(layer)
+    return pairs
+
+
 class Residual(Container):
     """y = main(x) + shortcut(x), with paths "main." and "shortcut.".
 
@@ -86,7 +129,8 @@ class Residual(Container):
     def __init__(self, main, shortcut=None):
         super().__init__(main=main, shortcut=Identity() if shortcut is None else shortcut)
         layers = main.order if isinstance(main, Sequential) else (main,)
-        self.head = layers[0] if layers and isinstance(layers[0], KalmanNorm) else None
+        first = layers[0] if layers else None
+        self.head = first if isinstance(getattr(first, "norm", first), KalmanNorm) else None
         self.body = layers[1:] if self.head else layers
         self._joined = None
 
@@ -98,13 +142,13 @@ class Residual(Container):
         self._joined = None
         if main is not None and side is not None and main.travel != "held":
             self._joined = main.moments, side.moments
-            main = main._replace(moments=add(*self._joined))
-        return y + skip, main
+            main = main._replace(moments=transport.add(*self._joined))
+        return add(y, skip), main
 
     def carry_backward(self, dy, dmoments):
         dmain, dside = dmoments, None
         if self._joined is not None and dmoments is not None:
-            dmain, dside = add_backward(dmoments, *self._joined)
+            dmain, dside = transport.add_backward(dmoments, *self._joined)
         dskip, dkept = self.children["shortcut"].carry_backward(dy, dside)
         for layer in reversed(self.body):
             dy, dmain = layer.carry_backward(dy, dmain)
@@ -112,4 +156,4 @@ class Residual(Container):
             dx, darrived = self.head.fork_backward(dy, dmain, dkept)
         else:
             dx, darrived = dy, plus(dmain, dkept)
-        return dx + dskip, darrived
+        return add(dx, dskip), darrived

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from . import _arguments
+from . import _arguments, backend
 
 
 class SGD:
@@ -42,15 +42,10 @@ class SGD:
             scale = min(1.0, self.clip_norm / max(gradient_norm(self.net.grads), np.finfo(float).tiny))
         grads = self.net.grads
         for path, w in self.net.params.items():
-            g = grads[path] if scale == 1.0 else grads[path] * w.dtype.type(scale)
-            if self.weight_decay and self.decayed(path):
-                g = g + w.dtype.type(self.weight_decay) * w
-            v = self.velocity[path]
-            if v.shape != w.shape:  # the first batch gave an mlp's first weight another size
-                v = self.velocity[path] = np.zeros_like(w)
-            v *= v.dtype.type(self.momentum)
-            v += g
-            w -= w.dtype.type(self.lr) * v
+            if self.velocity[path].shape != w.shape:  # the first batch gave an mlp's first weight another size
+                self.velocity[path] = np.zeros_like(w)
+            decay = self.weight_decay if self.decayed(path) else 0.0
+            update(w, grads[path], self.velocity[path], self.lr, self.momentum, decay, scale)
 
     def state_dict(self):
         """What exact resumption needs: copies of the velocities, by path."""
@@ -66,6 +61,16 @@ class SGD:
                 raise ValueError(f"the optimizer's state has no velocity of shape {v.shape} for {path}")
         for path, v in self.velocity.items():
             v[...] = state[path]
+
+
+def update(w, grad, v, lr, momentum, decay, scale):
+    """One step of (D1) in place: w and v change; grad is multiplied by scale."""
+    if backend.get_backend() == "cython" and backend.sgd_update(w, grad, v, lr, momentum, decay, scale):
+        return
+    number = w.dtype.type
+    v *= number(momentum)
+    v += number(scale) * grad + number(decay) * w
+    w -= number(lr) * v
 
 
 def gradient_norm(grads):

@@ -116,8 +116,8 @@ def test_central_difference_of_a_kalman_layer(name, backend):
     gradcheck.check(function, *case, tolerances.CENTRAL_DIFFERENCE, gradcheck.central_difference)
 
 
-def observed_ignored(self, dy, destimate, dobserved, kept, right=kr.KalmanNorm.normalize_backward):
-    return right(self, dy, destimate, None, kept)
+def observed_ignored(self, dy, y, destimate, dobserved, kept, right=kr.KalmanNorm.normalize_backward):
+    return right(self, dy, y, destimate, None, kept)
 
 
 def shortcut_ignored(self, dy, dmain, dside, right=kr.KalmanNorm.fork_backward):

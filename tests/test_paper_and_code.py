@@ -112,7 +112,7 @@ def test_options_exist_and_have_these_values():
     named = {name: (code, corrected) for _, name, code, corrected in options()}
     assert len(named) == 6
     preset, default = (
-        kr.models.resnet(8, "kn-released", **made).layers[4].head for made in ({"preset": "as_released"}, {})
+        kr.models.resnet(8, "kn-released", **made).layers[4].head.norm for made in ({"preset": "as_released"}, {})
     )
     for name, (code, corrected) in named.items():
         kr.models.resnet(8, "kn-released", **{name: code})

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .. import _arguments, transport
+from ..maps import relu_backward, relu_forward
 from .base import Layer
 
 
@@ -10,13 +11,12 @@ class ReLU(Layer):
     """y = max(x, 0) ; dx = 0 where x <= 0, else dy: NaN passes. The sign of a complex x is that of its real part."""
 
     def forward(self, x, training=False):
-        x = _arguments.array("x", x)
-        off = x.real <= 0
-        return self.keep(np.maximum(x, 0) if x.dtype.kind == "f" else np.where(off, 0, x), off)
+        y = relu_forward(x)
+        return self.keep(y, y)
 
     def backward(self, dy):
-        (off,) = self.take(dy)
-        return np.where(off, dy.dtype.type(0), dy)
+        (y,) = self.take(dy)
+        return relu_backward(dy, y)
 
     def transport(self, moments):
         return transport.relu(moments)

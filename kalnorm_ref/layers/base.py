@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import _arguments
+from .. import _arguments, rectified
 from ..moments import Moments
 
 
@@ -97,23 +97,29 @@ class Layer:
 
     def carry(self, x, estimate, training=False):
         """forward with the estimate that travels beside x: returns y and the estimate behind this layer."""
-        y = self.forward(x, training)
+        return self.forward(x, training), self.carry_estimate(estimate)
+
+    def carry_estimate(self, estimate):
+        """The estimate behind this layer, whose forward has run."""
         arrived = arriving(estimate)
         self._carried = estimate
         if estimate is None or estimate.travel == "held":
-            return y, estimate
+            return estimate
         closed, sampler = estimate.travel == "closed", estimate.sampler
-        return y, estimate._replace(moments=self.transport(arrived) if closed else self.sample(arrived, sampler))
+        return estimate._replace(moments=self.transport(arrived) if closed else self.sample(arrived, sampler))
 
     def carry_backward(self, dy, dmoments):
         """backward of carry: dx and the gradient to the incoming moments. None stands for zeros, or for no estimate."""
-        dx = self.backward(dy)
+        return self.backward(dy), self.carry_estimate_backward(dmoments)
+
+    def carry_estimate_backward(self, dmoments):
+        """The gradient to the moments that arrived; the layer's own backward has run."""
         carried, self._carried = self._carried, None
         if dmoments is None or carried is None or carried.travel == "held":
-            return dx, dmoments
+            return dmoments
         if carried.travel == "closed":
-            return dx, self.transport_backward(dmoments, carried.moments)
-        return dx, self.sample_backward(dmoments, carried.moments, carried.sampler)
+            return self.transport_backward(dmoments, carried.moments)
+        return self.sample_backward(dmoments, carried.moments, carried.sampler)
 
     def keep(self, y, *cache):
         """Keep for one backward what it needs, and the shape of y, which its dy must have. Returns y."""
@@ -171,6 +177,20 @@ class Layer:
             for name in arrays:
                 arrays[name] = arrays[name].astype(dtype)
         return self
+
+
+class Normalizer(Layer):
+    """A layer that may do the work of a ReLU behind it: a network sets `rectifies` for the length of a forward."""
+
+    rectifies = False
+
+    def run(self, forward, *arguments):
+        """The results of a pure forward; its y rectified while this layer `rectifies`."""
+        return rectified.forward(forward, *arguments) if self.rectifies else forward(*arguments)
+
+    def run_backward(self, backward, dy, *arguments, y):
+        """The results of a pure backward; y is the rectified one of `run`, or None."""
+        return backward(dy, *arguments) if y is None else rectified.backward(backward, dy, y, *arguments)
 
 
 class Identity(Layer):

@@ -4,7 +4,10 @@
     full       the covariance of all channels: full_covariance.py      (B3, B4)
     filter     the Kalman filter of the true mean: kalman_filter.py    (B7)
 
-forward(x, gamma, beta, prior, gain, eps) -> Fused ; backward(dy, destimate, cache) -> dx, dgamma, dbeta, dprior, dgain
+forward(run, x, gamma, beta, prior, gain, eps) -> Fused
+backward(run, dy, destimate, cache) -> dx, dgamma, dbeta, dprior, dgain
+
+run(function, *arguments) calls the pure function, as it is or with a ReLU behind it.
 """
 
 from typing import Any, NamedTuple
@@ -28,32 +31,36 @@ class Fused(NamedTuple):
     cache: Any
 
 
-def diagonal_forward(x, gamma, beta, prior, gain, eps):
-    y, estimate, cache = kalman_norm_forward(x, gamma, beta, prior, gain, eps)
+def diagonal_forward(run, x, gamma, beta, prior, gain, eps):
+    y, estimate, cache = run(kalman_norm_forward, x, gamma, beta, prior, gain, eps)
     return Fused(y, estimate, cache.observed, estimate, gain, cache)
 
 
-def full_forward(x, gamma, beta, prior, gain, eps):
+def full_forward(run, x, gamma, beta, prior, gain, eps):
     a, b = (None, None) if prior is None else prior
-    y, mean, cov, cache = full_covariance.kalman_norm_forward(x, gamma, beta, a, b, gain, eps)
+    y, mean, cov, cache = run(full_covariance.kalman_norm_forward, x, gamma, beta, a, b, gain, eps)
     observed = Moments(cache.observed_mean, variances(cache.observed_cov))
     return Fused(y, Moments(mean, cov), observed, Moments(mean, variances(cov)), gain, cache)
 
 
-def full_backward(dy, destimate, cache):
+def diagonal_backward(run, dy, destimate, cache):
+    return run(kalman_norm_backward, dy, destimate, cache)
+
+
+def full_backward(run, dy, destimate, cache):
     dmean, dcov = (None, None) if destimate is None else destimate
-    dx, dgamma, dbeta, da, db, dgain = full_covariance.kalman_norm_backward(dy, dmean, dcov, cache)
+    dx, dgamma, dbeta, da, db, dgain = run(full_covariance.kalman_norm_backward, dy, dmean, dcov, cache)
     return dx, dgamma, dbeta, None if da is None else Moments(da, db), dgain
 
 
-def filter_forward(x, gamma, beta, prior, gain, eps):
-    y, estimate, cache = kalman_filter_norm_forward(x, gamma, beta, prior, eps)
+def filter_forward(run, x, gamma, beta, prior, gain, eps):
+    y, estimate, cache = run(kalman_filter_norm_forward, x, gamma, beta, prior, eps)
     gain = None if prior is None else filter_gain(prior.var, cache.observed.var / x.shape[1])[0]
     return Fused(y, estimate, cache.observed, cache.standardized, gain, cache)
 
 
-def filter_backward(dy, destimate, cache):
-    return *kalman_filter_norm_backward(dy, destimate, cache), None
+def filter_backward(run, dy, destimate, cache):
+    return *run(kalman_filter_norm_backward, dy, destimate, cache), None
 
 
 def variances(cov):
@@ -62,7 +69,7 @@ def variances(cov):
 
 
 FORMS = {
-    "diagonal": (diagonal_forward, kalman_norm_backward),
+    "diagonal": (diagonal_forward, diagonal_backward),
     "full": (full_forward, full_backward),
     "filter": (filter_forward, filter_backward),
 }

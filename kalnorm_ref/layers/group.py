@@ -13,7 +13,7 @@ import numpy as np
 from .. import _arguments, _group_checks
 from ..group_kalman_norm import group_kalman_norm_backward, group_kalman_norm_forward
 from ..group_norm import group_norm_backward, group_norm_forward
-from .base import Estimate, Layer, arriving, channels_last
+from .base import Estimate, Normalizer, arriving, channels_last
 from .gain import Gain
 from .options import choice
 from .transition import TRANSITIONS, Transition
@@ -21,7 +21,7 @@ from .transition import TRANSITIONS, Transition
 GAINS = {"learned": "learned", "learned_per_group": "learned_per_channel", "constant": "constant"}  # names in gain.py
 
 
-class GroupNorm(Layer):
+class GroupNorm(Normalizer):
     """Group normalization.
 
     Parameters: channels; groups, a divisor of it; eps, added to the variance; channel_axis, where the channels are;
@@ -52,13 +52,14 @@ class GroupNorm(Layer):
 
     def forward(self, x, training=False):
         x, shape = self.positions(x)
-        y, _, cache = group_norm_forward(x, self.params["gamma"], self.params["beta"], self.groups, self.eps)
-        return self.keep(self.images(y, shape), cache)
+        gamma, beta = self.params["gamma"], self.params["beta"]
+        y, _, cache = self.run(group_norm_forward, x, gamma, beta, self.groups, self.eps)
+        return self.keep(self.images(y, shape), cache, y if self.rectifies else None)
 
     def backward(self, dy):
-        (cache,) = self.take(dy)
+        cache, y = self.take(dy)
         dy = np.moveaxis(dy, self.channel_axis, -1)
-        dx, dgamma, dbeta = group_norm_backward(dy.reshape(cache.x.shape), cache)
+        dx, dgamma, dbeta = self.run_backward(group_norm_backward, dy.reshape(cache.x.shape), cache, y=y)
         self.set_grads(gamma=dgamma, beta=dbeta)
         return self.images(dx, dy.shape)
 
@@ -146,13 +147,16 @@ class GroupKalmanNorm(GroupNorm):
         prior = self.prior(arrived, len(x))
         gain = None if prior is None else self.gain()
         gamma, beta = self.params["gamma"], self.params["beta"]
-        y, posterior, cache = group_kalman_norm_forward(x, gamma, beta, prior, gain, self.groups, self.eps)
-        return self.keep(self.images(y, shape), cache, arrived, gain), Estimate(posterior)
+        arguments = x, gamma, beta, prior, gain, self.groups, self.eps
+        y, posterior, cache = self.run(group_kalman_norm_forward, *arguments)
+        kept = cache, y if self.rectifies else None, arrived, gain
+        return self.keep(self.images(y, shape), *kept), Estimate(posterior)
 
     def carry_backward(self, dy, dmoments):
-        cache, arrived, gain = self.take(dy)
+        cache, y, arrived, gain = self.take(dy)
         dy = np.moveaxis(dy, self.channel_axis, -1)
-        dx, dgamma, dbeta, dprior, dgain = group_kalman_norm_backward(dy.reshape(cache.x.shape), dmoments, cache)
+        arguments = dy.reshape(cache.x.shape), dmoments, cache
+        dx, dgamma, dbeta, dprior, dgain = self.run_backward(group_kalman_norm_backward, *arguments, y=y)
         grads = {name: np.zeros_like(g) for name, g in self.grads.items()} | {"gamma": dgamma, "beta": dbeta}
         darrived = None
         if dprior is not None:

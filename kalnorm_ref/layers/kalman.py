@@ -8,6 +8,8 @@
 Then it fuses, standardizes, and its estimate travels to the next normalizer; backward sends gradients back.
 """
 
+from functools import partial
+
 import numpy as np
 
 from .. import _arguments
@@ -163,17 +165,17 @@ class KalmanNorm(BatchNormalizer):
         if prior is not None and self.gain_rule is not None:
             gain = self.gain_rule.value(self.params, self.counters, x.shape[1], training)
         forward, _ = self.form
-        fused = forward(x, self.params["gamma"], self.params["beta"], prior, gain, self.eps)
+        fused = forward(self.run, x, self.params["gamma"], self.params["beta"], prior, gain, self.eps)
         shown = prior
         if prior is not None and self.covariance == "full":
             shown = Moments(prior.mean, variances(prior.var))
         seen = Seen(x.shape[1], fused.observed, shown, fused.used, fused.gain)
         return fused.y, fused.estimate, (fused.cache, arrived, prior is not None, gain), seen
 
-    def normalize_backward(self, dy, destimate, dobserved, kept):
+    def normalize_backward(self, dy, y, destimate, dobserved, kept):
         cache, arrived, had_prior, gain = kept
         _, backward = self.form
-        dx, dgamma, dbeta, dprior, dgain = backward(dy, destimate, cache)
+        dx, dgamma, dbeta, dprior, dgain = backward(partial(self.run_backward, y=y), dy, destimate, cache)
         if dobserved is not None:
             dx = dx + observe_backward(dobserved, cache.x, Moments(*(s.astype(dx.dtype) for s in cache.observed)))
         grads = {"gamma": dgamma, "beta": dbeta}

@@ -35,11 +35,11 @@ class BatchNorm(BatchNormalizer):
         self.unbiased_running_var = unbiased_running_var
 
     def normalize(self, x, arrived, training):
-        y, moments, cache = batch_norm_forward(x, self.params["gamma"], self.params["beta"], self.eps)
+        y, moments, cache = self.run(batch_norm_forward, x, self.params["gamma"], self.params["beta"], self.eps)
         return y, None, cache, Seen(x.shape[1], moments, None, moments, None)
 
-    def normalize_backward(self, dy, destimate, dobserved, cache):
-        dx, dgamma, dbeta = batch_norm_backward(dy, cache)
+    def normalize_backward(self, dy, y, destimate, dobserved, cache):
+        dx, dgamma, dbeta = self.run_backward(batch_norm_backward, dy, cache, y=y)
         return dx, None, {"gamma": dgamma, "beta": dbeta}
 
 
@@ -88,14 +88,15 @@ class BatchRenorm(BatchNormalizer):
 
     def normalize(self, x, arrived, training):
         r, d = self.corrections(observe(x), training)
-        y, moments, cache = batch_renorm_forward(x, self.params["gamma"], self.params["beta"], r, d, self.eps)
+        gamma, beta = self.params["gamma"], self.params["beta"]
+        y, moments, cache = self.run(batch_renorm_forward, x, gamma, beta, r, d, self.eps)
         std = np.sqrt(moments.var + self.eps)
         # x_hat = (x - mean) r / std + d = (x - (mean - d std / r)) / (std / r)
         used = Moments(moments.mean - d * std / r, np.maximum(((std / r) ** 2).real - self.eps, 0))
         return y, None, cache, Seen(x.shape[1], moments, None, used, None)
 
-    def normalize_backward(self, dy, destimate, dobserved, cache):
-        dx, dgamma, dbeta = batch_renorm_backward(dy, cache)
+    def normalize_backward(self, dy, y, destimate, dobserved, cache):
+        dx, dgamma, dbeta = self.run_backward(batch_renorm_backward, dy, cache, y=y)
         return dx, None, {"gamma": dgamma, "beta": dbeta}
 
     def averaged(self, seen):

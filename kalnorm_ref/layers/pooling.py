@@ -3,6 +3,7 @@
 import numpy as np
 
 from .. import _arguments, transport
+from ..maps import avg_pool_backward, avg_pool_forward
 from .base import Layer
 
 
@@ -33,14 +34,11 @@ class AvgPool2d(Layer):
         self.correlation = _arguments.number("correlation", correlation, low, 1, f"a value in [{low:.3g}, 1]")
 
     def forward(self, x, training=False):
-        return self.keep(_blocks(x, self.size).mean(axis=(2, 4)), x.shape)
+        return self.keep(avg_pool_forward(x, self.size, self.size))
 
     def backward(self, dy):
-        (shape,) = self.take(dy)
-        spread = (dy / dy.dtype.type(self.size**2))[:, :, None, :, None, :]
-        return np.broadcast_to(spread, (shape[0], dy.shape[1], self.size, dy.shape[2], self.size, shape[3])).reshape(
-            shape
-        )
+        self.take(dy)
+        return avg_pool_backward(dy, self.size, self.size)
 
     def transport(self, moments):
         return transport.avg_pool(moments, self.size, self.correlation)
@@ -55,11 +53,12 @@ class GlobalAvgPool2d(Layer):
     def forward(self, x, training=False):
         x = _maps(x)
         self.positions = x.shape[1] * x.shape[2]
-        return self.keep(x.mean(axis=(1, 2)), x.shape)
+        n, height, width, c = x.shape
+        return self.keep(avg_pool_forward(x, height, width).reshape(n, c), height, width)
 
     def backward(self, dy):
-        (shape,) = self.take(dy)
-        return np.broadcast_to((dy / dy.dtype.type(self.positions))[:, None, None, :], shape)
+        height, width = self.take(dy)
+        return avg_pool_backward(dy[:, None, None, :], height, width)
 
     def transport(self, moments):
         return moments._replace(var=moments.var / self.positions)

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import _arguments
+from ..maps import relu_backward
 from ..moments import Moments, standardize, standardize_backward
 from ..running import running_average, unbiased
-from .base import Layer, channels_last
+from .base import Normalizer, channels_last
 
 INFERENCE = ("running", "batch", "population")
 ABSENT = -1  # a population variance before there is one; NaN would be that of a run that diverged
@@ -29,7 +30,7 @@ class Seen(NamedTuple):
     gain: np.ndarray | float | None  # weight of the observation, number or (C,); None without a prior
 
 
-class BatchNormalizer(Layer):
+class BatchNormalizer(Normalizer):
     """What BatchNorm, BatchRenorm and KalmanNorm share.
 
     Parameters: channels; eps, added to the variance; decay, the weight of the OLD running value, None for the
@@ -75,10 +76,10 @@ class BatchNormalizer(Layer):
         """y, the estimate to send on, the cache and what was Seen, for x (G, m, C) and the moments that arrived."""
         raise NotImplementedError
 
-    def normalize_backward(self, dy, destimate, dobserved, cache):
+    def normalize_backward(self, dy, y, destimate, dobserved, cache):
         """dx, the gradient to the moments that arrived, and a dict of gradients to parameters.
 
-        dy of the groups; destimate and dobserved, the gradients to the estimate and (push "observed" only) to the
+        dy of the groups; y, if it was rectified, else None; destimate and dobserved, the gradients to the estimate and (push "observed" only) to the
         moments of the groups, are None for zeros.
         """
         raise NotImplementedError
@@ -121,14 +122,15 @@ class BatchNormalizer(Layer):
             self._after_training(seen[0])  # in training there is no rest, and so one part
         y = ys[0] if len(ys) == 1 else np.concatenate([y.reshape(-1, x.shape[-1]) for y in ys])
         y = np.moveaxis(y.reshape(x.shape), -1, self.channel_axis)
-        return y, join(estimates), join([part.observed for part in seen]), (bounds, caches)
+        kept = bounds, caches, ys if self.rectifies else [None] * len(ys)
+        return y, join(estimates), join([part.observed for part in seen]), kept
 
     def over_groups_backward(self, dy, destimate, kept, dobserved=None):
         """dx and the gradient to the moments that arrived; overwrites grads."""
         dy, grads, parts = np.moveaxis(dy, self.channel_axis, -1), {}, []
-        for (images, rows), cache in zip(*kept, strict=True):
-            group = dy[images].reshape(rows.stop - rows.start, -1, dy.shape[-1])
-            dx, darrived, more = self.normalize_backward(group, pick(destimate, rows), pick(dobserved, rows), cache)
+        for (images, rows), cache, y in zip(*kept, strict=True):
+            group, given = dy[images].reshape(rows.stop - rows.start, -1, dy.shape[-1]), pick(destimate, rows)
+            dx, darrived, more = self.normalize_backward(group, y, given, pick(dobserved, rows), cache)
             grads = {name: gradient + grads.get(name, 0) for name, gradient in more.items()}
             parts.append((dx, darrived))
         self._overwrite(grads)
@@ -151,12 +153,14 @@ class BatchNormalizer(Layer):
                     "the population statistics are not there yet; call recompute_population(net, batches) first"
                 )
         group = x.reshape(1, -1, x.shape[-1])
-        y, cache = standardize(group, moments, self.params["gamma"], self.params["beta"], eps)
-        return np.moveaxis(y.reshape(x.shape), -1, self.channel_axis), cache
+        y, cache = self.run(standardize, group, moments, self.params["gamma"], self.params["beta"], eps)
+        return np.moveaxis(y.reshape(x.shape), -1, self.channel_axis), (cache, y if self.rectifies else None)
 
-    def infer_backward(self, dy, cache):
+    def infer_backward(self, dy, kept):
+        cache, y = kept
         dy = np.moveaxis(dy, self.channel_axis, -1)
-        dx, _, dgamma, dbeta = standardize_backward(dy.reshape(cache.x.shape), cache)
+        given = dy.reshape(cache.x.shape)
+        dx, _, dgamma, dbeta = standardize_backward(given if y is None else relu_backward(given, y), cache)
         self._overwrite({"gamma": dgamma, "beta": dbeta})
         return np.moveaxis(dx.reshape(dy.shape), -1, self.channel_axis)
 
