@@ -14,14 +14,14 @@ help:
 	@echo "make demo   compare BN, BRN and KN at one image per statistics batch; writes $(OUT)/curves.png"
 	@echo "make test   all tests, both backends; PEERS=1 adds PyTorch to compare with, PYTEST=... is passed on to pytest"
 	@echo "make lint   ruff"
-	@echo "make bench  times of the normalizers in both backends"
+	@echo "make bench  times and memory; PEERS=1 installs PyTorch to compare with, BENCH=... is passed on to the command"
 	@echo "make clean  remove $(VENV) and what was built"
 
 demo: $(VENV)/.package
 	$(BIN)/kalnorm-ref compare --data digits --seeds 0 1 2 --out $(OUT)
 
-bench: $(VENV)/.package
-	$(BIN)/kalnorm-ref bench
+bench: $(VENV)/.package $(if $(PEERS),$(VENV)/.peers)
+	$(BIN)/kalnorm-ref bench $(BENCH)
 
 test: export KALNORM_REQUIRE_EXT = 1
 test: $(VENV)/.test $(if $(PEERS),$(VENV)/.peers)

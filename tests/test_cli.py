@@ -13,7 +13,7 @@ import pytest
 
 import kalnorm_ref as kr
 from kalnorm_ref import backend, cli
-from kalnorm_ref.experiments import bench, checkpoint, plots, settings, train
+from kalnorm_ref.experiments import checkpoint, plots, settings, train
 from kalnorm_ref.experiments.compare import to_json
 
 SMALL = ["--model", "mlp", "--epochs", "2", "--train-images", "320", "--statistics-batch-size", "8"]
@@ -53,7 +53,6 @@ MISTAKES = [
         "missing: no such folder or file; needs a folder with cifar-10-batches-bin or cifar-10-binary.tar.gz; "
         "get it with `kalnorm-ref data fetch cifar10`",
     ),
-    (["bench", "--repeats", "0"], "repeats is 0; expected at least 1"),
 ]
 
 
@@ -181,17 +180,6 @@ def test_data_fetch_passes_on_where_and_prints_the_path(tmp_path, monkeypatch, c
     assert cli.main(["data", "fetch", "cifar10", "--dir", str(tmp_path), "--quiet"]) == 0
     assert asked == [(("cifar10", str(tmp_path)), {"progress": False})]
     assert capsys.readouterr().out == f"{tmp_path / 'a.tar.gz'}\n"
-
-
-def test_bench_times_every_normalizer_in_both_backends(monkeypatch, capsys):
-    monkeypatch.setattr(bench, "SHAPES", ((2, 4, 4, 3),))
-    assert cli.main(["bench", "--repeats", "1", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [row["normalizer"] for row in rows] == ["bn", "brn", "kn"]
-    assert all(row["numpy"] > 0 and (row["cython"] is None) != bench.compiled() for row in rows)
-    monkeypatch.setattr(bench, "compiled", lambda: False)
-    assert cli.main(["bench", "--repeats", "1"]) == 0
-    assert "the compiled backend is not built" in capsys.readouterr().out
 
 
 def test_one_backend_is_chosen_for_the_whole_run(tmp_path):
