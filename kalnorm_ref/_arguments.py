@@ -31,11 +31,15 @@ def array(name, value):
 
 def common_type(*values):
     """Type of the results: that of the first array, or complex128 if any array is complex. None and tuples allowed."""
-    leaves = [
-        leaf for value in values for leaf in (value if isinstance(value, tuple) else (value,)) if leaf is not None
-    ]
-    dtypes = [leaf.dtype.type for leaf in leaves]
-    return np.complex128 if np.complex128 in dtypes else dtypes[0]
+    first = None
+    for value in values:
+        for leaf in value if isinstance(value, tuple) else (value,):
+            if leaf is not None:
+                dtype = leaf.dtype.type
+                if dtype is np.complex128:
+                    return dtype
+                first = first or dtype
+    return first
 
 
 def widest_type(*values):
@@ -43,6 +47,8 @@ def widest_type(*values):
     leaves = [
         leaf for value in values for leaf in (value if isinstance(value, tuple) else (value,)) if leaf is not None
     ]
+    if all(leaf.dtype is DOUBLE for leaf in leaves):
+        return np.float64
     return np.result_type(*leaves).type
 
 
@@ -93,15 +99,19 @@ def statistic(name, value, shape):
 
 
 def _broadcasts(small, large):
-    return len(small) <= len(large) and all(
+    return small == large or len(small) <= len(large) and all(
         n in (1, k) for n, k in zip(small, large[len(large) - len(small) :], strict=True)
     )
 
 
 def _as_moments(mean, var):
-    from .moments import Moments  # here, because moments imports this module
+    global _moments
+    if _moments is None:
+        from .moments import Moments as _moments  # here, because moments imports this module
+    return _moments(mean, var)
 
-    return Moments(mean, var)
+
+_moments = None
 
 
 def moments_pair(name, value, shape=None):
@@ -138,6 +148,8 @@ def exact_pair(name, value, shape, what):
 
 def number(name, value, low, high=np.inf, expected=None):
     """A real Python or NumPy number within [low, high]."""
+    if type(value) is float and low <= value <= high:
+        return value
     if not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} is {value!r}; expected a real number")
     if not low <= value <= high:
@@ -165,7 +177,9 @@ def scalar_or_array(name, value):
 
 def within(name, value, low, high, expected):
     """ValueError if any element lies outside [low, high]; NaN does not."""
-    outside = (value.real < low) | (value.real > high)
+    outside = value.real < low
+    if high < np.inf:
+        outside |= value.real > high
     if outside.any():
         first = repr(value.real[outside].item(0)).removesuffix(".0")
         raise ValueError(f"{name} has the value {first}; expected {expected}")
@@ -177,6 +191,8 @@ def gains(value, c):
 
 def whole(name, value, low):
     """An integer of at least `low`."""
+    if type(value) is int and value >= low:
+        return value
     if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} is {value!r}; expected an integer")
     value = operator.index(value)
@@ -187,7 +203,12 @@ def whole(name, value, low):
 
 def pads(padding):
     """p or ((top, bottom), (left, right)) as the latter."""
-    if np.ndim(padding) == 0:
+    if type(padding) is tuple and len(padding) == 2 and type(padding[0]) is type(padding[1]) is tuple:
+        if len(padding[0]) == len(padding[1]) == 2:
+            (top, bottom), (left, right) = padding
+            if type(top) is type(bottom) is type(left) is type(right) is int and min(top, bottom, left, right) >= 0:
+                return padding
+    if type(padding) is int or np.ndim(padding) == 0:
         p = whole("padding", padding, 0)
         return (p, p), (p, p)
     if np.shape(padding) != (2, 2):
@@ -197,7 +218,8 @@ def pads(padding):
 
 def output_size(size, kernel, stride, padding):
     """Height and width after a convolution."""
-    padded = [n + sum(p) for n, p in zip(size, padding, strict=True)]
-    if any(n < k for n, k in zip(padded, kernel, strict=True)):
-        raise ValueError(f"kernel is {tuple(kernel)}; expected at most the padded image, {tuple(padded)}")
-    return tuple((n - k) // stride + 1 for n, k in zip(padded, kernel, strict=True))
+    (height, width), (high, wide), ((top, bottom), (left, right)) = size, kernel, padding
+    height, width = height + top + bottom, width + left + right
+    if height < high or width < wide:
+        raise ValueError(f"kernel is {tuple(kernel)}; expected at most the padded image, {(height, width)}")
+    return (height - high) // stride + 1, (width - wide) // stride + 1

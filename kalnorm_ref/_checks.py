@@ -252,6 +252,20 @@ def avg_pool_backward(dy, high, wide):
     return dy.dtype.type, (dy, whole("high", high, 1), whole("wide", wide, 1))
 
 
+def pad_channels_forward(x, before, after):
+    x = array("x", x)
+    if x.ndim == 0:
+        raise ValueError("x has shape (); expected (..., C), channels last")
+    return x.dtype.type, (x, whole("before", before, 0), whole("after", after, 0))
+
+
+def pad_channels_backward(dy, before, after):
+    dtype, (dy, before, after) = pad_channels_forward(array("dy", dy), before, after)
+    if dy.shape[-1] < before + after:
+        raise ValueError(f"dy has shape {dy.shape}; expected at least {before + after} channels")
+    return dtype, (dy, before, after)
+
+
 def add(a, b):
     a = array("a", a)
     b = same_shape("b", b, a.shape, "a")

@@ -17,10 +17,9 @@ import math
 
 import numpy as np
 
-cimport cython
 cimport numpy as cnp
 from cpython.object cimport PyObject
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 
@@ -29,8 +28,6 @@ cnp.import_array()
 ctypedef fused real:  # the storage of x, y, dy, dx, weights
     float
     double
-
-ctypedef const double[::1] Statistic  # flat: a number per batch and channel
 
 cdef extern from "_kernels.h" nogil:
     ctypedef struct Sweep:
@@ -42,8 +39,12 @@ cdef extern from "_kernels.h" nogil:
         const float *scale
         const float *shift
     ctypedef struct Kernels:
-        void (*sweep_float)(const Sweep *, const float *, const float *, const float *, float *) noexcept nogil
-        void (*sweep_double)(const Sweep *, const double *, const double *, const double *, double *) noexcept nogil
+        void (*sweep_float)(
+            const Sweep *, const float *, const float *, const float *, const float *, float *
+        ) noexcept nogil
+        void (*sweep_double)(
+            const Sweep *, const double *, const double *, const double *, const double *, double *
+        ) noexcept nogil
         void (*gather_float)(const Sweep *, const float *, const float *, float *) noexcept nogil
         void (*gather_double)(const Sweep *, const double *, const double *, double *) noexcept nogil
         int (*moments)(const Block *, const float *, double *, double *, double *) noexcept nogil
@@ -53,8 +54,9 @@ cdef extern from "_kernels.h" nogil:
         ) noexcept nogil
         void (*combine)(
             const Block *, const float *, const float *, const float *, const float *, const float *, const float *,
-            const Affine *, int, float *
+            const Affine *, int, const float *, float *
         ) noexcept nogil
+        void (*stretch)(Py_ssize_t, Py_ssize_t, const float *, const Affine *, float *) noexcept nogil
     const Kernels *kernels
     int usable_sets()
     const char *set_name(int)
@@ -65,7 +67,7 @@ cdef enum:
     ROWS = 256  # samples of a tile, at most
     COLUMNS = 256  # channels of a tile, at most
     TILE = 8192  # numbers of a tile, about
-    ALONE = 16384  # numbers below which one thread does the work
+    ALONE = 65536  # numbers below which one thread does the work
     MANY = 16  # batches from which the threads share out batches, not the tiles of one batch
     ALIGNMENT = 64  # bytes
     SMALL = 16384  # bytes below which memory is not kept
@@ -133,8 +135,22 @@ cdef named(module, name):
     return found
 
 
+cdef extern from *:
+    """
+    /* A named tuple of the type `cls`, without the way through its Python constructor. */
+    static PyObject *named_tuple(PyObject *cls, PyObject *values)
+    {
+        PyObject *arguments = PyTuple_Pack(1, values), *made = NULL;
+        if (arguments) made = PyTuple_Type.tp_new((PyTypeObject *)cls, arguments, NULL);
+        Py_XDECREF(arguments);
+        return made;
+    }
+    """
+    object named_tuple(object cls, object values)
+
+
 cdef moments_pair(mean, var):
-    return tuple.__new__(named("moments", "Moments"), (mean, var))
+    return named_tuple(named("moments", "Moments"), (mean, var))
 
 
 cdef cnp.ndarray empty(tuple shape, int kind=cnp.NPY_FLOAT64):
@@ -227,8 +243,17 @@ cdef cnp.ndarray contiguous(x, like=None, shape=None):
         raise ValueError(f"an array has shape {x.shape}; expected {shape}")
     cdef cnp.ndarray given = x if like is None else like
     cdef int kind = cnp.NPY_FLOAT32 if cnp.PyArray_TYPE(given) == cnp.NPY_FLOAT32 else cnp.NPY_FLOAT64
+    if is_ready(x, kind):
+        return x
     return cnp.PyArray_FROM_OTF(
         x, kind, cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED | cnp.NPY_ARRAY_FORCECAST
+    )
+
+
+cdef bint is_ready(x, int kind):
+    return (
+        isinstance(x, cnp.ndarray) and cnp.PyArray_TYPE(<cnp.ndarray>x) == kind
+        and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x)
     )
 
 
@@ -236,7 +261,19 @@ cdef tuple shape_of(cnp.ndarray a):
     return tuple([a.shape[i] for i in range(a.ndim)])
 
 
+cdef joined(plus, cnp.ndarray like):
+    """What is to be added to a result like `like`: None, or contiguous and of its type and number of numbers."""
+    if plus is None:
+        return None
+    cdef cnp.ndarray more = contiguous(plus, like)
+    if cnp.PyArray_SIZE(more) != cnp.PyArray_SIZE(like):
+        raise ValueError(f"plus has shape {plus.shape}; expected the numbers of {shape_of(like)}")
+    return more
+
+
 cdef tuple statistics_shape(cnp.ndarray x):
+    if x.ndim == 2:
+        return (x.shape[1],)
     if x.ndim < 2:
         raise ValueError(f"x has shape {shape_of(x)}; expected (..., m, C)")
     return (*[x.shape[i] for i in range(x.ndim - 2)], x.shape[x.ndim - 1])
@@ -253,12 +290,33 @@ cdef cnp.ndarray spread(value, tuple shape, double absent=0):
         for i in range(size):
             numbers(full)[i] = absent
         return full
-    given = cnp.PyArray_FROM_OTF(value, cnp.NPY_FLOAT64, cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED)
-    if cnp.PyArray_SIZE(given) == size:
-        if shape_of(given) != shape[len(shape) - given.ndim:]:
-            np.broadcast_to(given, shape)  # raises where it does not fit
+    given = doubles(value)
+    if cnp.PyArray_SIZE(given) == size and given.ndim <= len(shape) and trailing(given, shape):
         return given
     return np.ascontiguousarray(np.broadcast_to(given, shape))
+
+
+cdef bint trailing(cnp.ndarray a, tuple shape):
+    """Whether the shape of `a` is the end of `shape`."""
+    cdef int i, more = len(shape) - a.ndim
+    for i in range(a.ndim):
+        if a.shape[i] != <Py_ssize_t>shape[more + i]:
+            return False
+    return True
+
+
+cdef cnp.ndarray doubles(value):
+    """A statistic as contiguous doubles, itself where it is that."""
+    cdef cnp.ndarray out
+    cdef Py_ssize_t i
+    if is_ready(value, cnp.NPY_FLOAT64):
+        return value
+    if not is_ready(value, cnp.NPY_FLOAT32):
+        return cnp.PyArray_FROM_OTF(value, cnp.NPY_FLOAT64, cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED)
+    out = empty(shape_of(value))
+    for i in range(cnp.PyArray_SIZE(out)):
+        numbers(out)[i] = (<float *>data(value))[i]
+    return out
 
 
 cdef wide(value):
@@ -266,13 +324,13 @@ cdef wide(value):
     if value is None:
         return None
     if isinstance(value, tuple):
-        return tuple.__new__(type(value), [wide(a) for a in value])
-    return cnp.PyArray_FROM_OTF(value, cnp.NPY_FLOAT64, cnp.NPY_ARRAY_ALIGNED)
+        return named_tuple(type(value), [wide(a) for a in value])
+    return doubles(value)
 
 
 cdef cnp.ndarray rounded(cnp.ndarray statistic, int kind):
     """A copy of a statistic in the type of the results."""
-    cdef cnp.ndarray a = statistic if statistic.flags.c_contiguous else statistic.copy()
+    cdef cnp.ndarray a = statistic if cnp.PyArray_IS_C_CONTIGUOUS(statistic) else statistic.copy()
     cdef cnp.ndarray out = empty(shape_of(a), kind)
     cdef Py_ssize_t i, size = cnp.PyArray_SIZE(a)
     if kind == cnp.NPY_FLOAT64:
@@ -301,30 +359,37 @@ cdef int widest(arrays) except -1:
     return cnp.NPY_FLOAT32
 
 
-cdef sum_to(cnp.ndarray gradient, tuple full, argument, int kind):
+cdef sum_to(const double *gradient, tuple full, argument, int kind):
     """Sum a gradient of shape `full` over the axes along which its argument was broadcast; None stays None."""
-    cdef cnp.ndarray given, total
-    cdef Py_ssize_t i, size
+    cdef cnp.ndarray given, out
+    cdef Py_ssize_t i, g, size, count = 1
+    cdef double total
     if argument is None:
         return None
     given = argument if isinstance(argument, np.ndarray) else np.asarray(argument)
+    for i in range(len(full)):
+        count *= <Py_ssize_t>full[i]
+    if given.ndim > len(full) or not trailing(given, full):  # an axis in the middle, or one of length 1
+        return rounded(summed_along(gradient, full, shape_of(given), count), kind)
     size = cnp.PyArray_SIZE(given)
-    shape = shape_of(given)
-    total = np.zeros(shape)
-    if shape == full[len(full) - len(shape):]:  # trailing axes, or all: the others are summed over
-        for i in range(cnp.PyArray_SIZE(gradient)):
-            numbers(total)[i % size] += numbers(gradient)[i]
-    else:
-        place = np.broadcast_to(np.arange(size, dtype=np.intp).reshape(shape), full)
-        add_at(gradient.reshape(-1), np.ascontiguousarray(place).reshape(-1), total.reshape(-1))
-    return total if kind == cnp.NPY_FLOAT64 else rounded(total, kind)
+    out = empty(shape_of(given), kind)
+    for i in range(size):
+        total = 0
+        for g in range(count // size):
+            total += gradient[g * size + i]
+        if kind == cnp.NPY_FLOAT32:
+            (<float *>data(out))[i] = <float>total
+        else:
+            numbers(out)[i] = total
+    return out
 
 
-@cython.boundscheck(False)
-cdef void add_at(Statistic gradient, const Py_ssize_t[::1] place, double[::1] total) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(gradient.shape[0]):
-        total[place[i]] += gradient[i]
+cdef cnp.ndarray summed_along(const double *gradient, tuple full, tuple shape, Py_ssize_t count):
+    cdef cnp.ndarray values = empty(full)
+    memcpy(data(values), gradient, count * sizeof(double))
+    more = len(full) - len(shape)
+    axes = tuple([i for i in range(len(full)) if i < more or shape[i - more] == 1])
+    return np.ascontiguousarray(values.sum(axis=axes).reshape(shape))
 
 
 cdef void *data(cnp.ndarray a) noexcept nogil:
@@ -453,9 +518,9 @@ cdef void tile_sums(
 
 cdef void tile_combine(
     const real *dy, const real *x, Layout at, Py_ssize_t index, Py_ssize_t c, const Terms *terms,
-    const float *single, real *out
+    const float *single, const real *plus, real *out
 ) noexcept nogil:
-    """out = weight dy + scale (x - centre) + shift, from channel c of the terms on; dy NULL drops its term."""
+    """out = weight dy + scale (x - centre) + shift + plus, from channel c of the terms on; NULL drops a term."""
     cdef Tile t = tile_at(at, index)
     cdef Py_ssize_t i, j, k
     cdef double value
@@ -465,13 +530,15 @@ cdef void tile_combine(
     c += t.column
     if dy != NULL:
         dy += t.start
+    if plus != NULL:
+        plus += t.start
     if real is float:
         if single != NULL:
             single += t.column
             relu = affine(single, at.channels)
             kernels.combine(
                 &t.block, dy, x, single + 3 * at.channels, single, single + at.channels, single + 2 * at.channels,
-                &relu if terms.y_scale != NULL else NULL, terms.rectify, out
+                &relu if terms.y_scale != NULL else NULL, terms.rectify, plus, out
             )
             return
     for i in range(t.block.samples):
@@ -481,6 +548,8 @@ cdef void tile_combine(
             if dy != NULL and passes(x[k + j], terms, c + j):
                 value += terms.weight[c + j] * dy[k + j]
             out[k + j] = 0 if terms.rectify and value <= 0 else <real>value
+            if plus != NULL:
+                out[k + j] += plus[k + j]
 
 
 cdef Affine affine(const float *single, Py_ssize_t channels) noexcept nogil:
@@ -552,8 +621,12 @@ cdef void batch_moments(
     x += g * at.size
     mean += g * at.channels
     var += g * at.channels
-    for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
-        tile_moments(x, at, index, planes)
+    if at.inner == 1:
+        for index in range(at.down * at.across):
+            tile_moments(x, at, index, planes)
+    else:
+        for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
+            tile_moments(x, at, index, planes)
     merge(planes, at)
     for j in range(at.channels):
         mean[j] = planes[j] / at.m
@@ -575,8 +648,12 @@ cdef void batch_sums(
     """Per channel of batch g: sum dy and sum dy (x - centre) scale."""
     cdef Py_ssize_t c = g * at.channels, index, j
     cdef const float *single = singles(terms, c, at.channels, <float *>(planes + 2 * at.plane))
-    for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
-        tile_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, planes)
+    if at.inner == 1:
+        for index in range(at.down * at.across):
+            tile_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, planes)
+    else:
+        for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
+            tile_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, planes)
     merge(planes, at)
     merge(planes + at.plane, at)
     for j in range(at.channels):
@@ -584,15 +661,22 @@ cdef void batch_sums(
 
 
 cdef void batch_combine(
-    const real *dy, const real *x, Layout at, Py_ssize_t g, const Terms *terms, real *out, double *room
+    const real *dy, const real *x, Layout at, Py_ssize_t g, const Terms *terms, const real *plus, real *out,
+    double *room
 ) noexcept nogil:
-    """weight dy + scale (x - centre) + shift over batch g."""
+    """weight dy + scale (x - centre) + shift + plus over batch g."""
     cdef Py_ssize_t c = g * at.channels, index
     cdef const float *single = singles(terms, c, at.channels, <float *>room)
     if dy != NULL:
         dy += g * at.size
-    for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
-        tile_combine(dy, x + g * at.size, at, index, c, terms, single, out + g * at.size)
+    if plus != NULL:
+        plus += g * at.size
+    if at.inner == 1:
+        for index in range(at.down * at.across):
+            tile_combine(dy, x + g * at.size, at, index, c, terms, single, plus, out + g * at.size)
+    else:
+        for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
+            tile_combine(dy, x + g * at.size, at, index, c, terms, single, plus, out + g * at.size)
 
 
 # ---- all batches: every loop over x is one of these three ----------------------------------------------------------
@@ -634,20 +718,80 @@ cdef int sums_of(
     return 0
 
 
-cdef cnp.ndarray combine(cnp.ndarray x, Layout at, const Terms *terms, cnp.ndarray dy=None):
-    """weight dy + scale (x - centre) + shift in the type of x; without dy only the rest. dy and x contiguous."""
-    cdef cnp.ndarray out = fresh(shape_of(x), cnp.PyArray_TYPE(x)), room = row(at.outer * 4 * at.channels)
+cdef cnp.ndarray combine(cnp.ndarray x, Layout at, const Terms *terms, cnp.ndarray dy=None, plus=None):
+    """weight dy + scale (x - centre) + shift + plus in the type of x; None drops a term. All contiguous."""
+    cdef cnp.ndarray out = fresh(shape_of(x), cnp.PyArray_TYPE(x)), room = row(at.outer * 4 * at.channels), more
     cdef bint single = is_single(x)
     cdef void *of_dy = NULL if dy is None else data(dy)
+    cdef void *of_plus = NULL
     cdef double *part
     cdef Py_ssize_t g
+    if plus is not None:
+        more = plus
+        of_plus = data(more)
     for g in prange(at.batches, nogil=True, num_threads=at.outer, schedule="static"):
         part = numbers(room) + threadid() * 4 * at.channels
         if single:
-            batch_combine(<const float *>of_dy, <const float *>data(x), at, g, terms, <float *>data(out), part)
+            batch_combine(
+                <const float *>of_dy, <const float *>data(x), at, g, terms, <const float *>of_plus, <float *>data(out),
+                part
+            )
         else:
-            batch_combine(<const double *>of_dy, <const double *>data(x), at, g, terms, <double *>data(out), part)
+            batch_combine(
+                <const double *>of_dy, <const double *>data(x), at, g, terms, <const double *>of_plus,
+                <double *>data(out), part
+            )
     return out
+
+
+cdef class Deferred:
+    """max(y, 0) of a normalizer, not yet computed: a convolution computes it while it reads x. See rectified.py."""
+
+    cdef readonly tuple shape
+    cdef readonly cnp.ndarray x  # (G, m, C), contiguous float32
+    cdef cnp.ndarray centre, scale, shift  # a number per batch and channel
+
+    @property
+    def ndim(self):
+        return len(self.shape)
+
+    @property
+    def dtype(self):
+        return self.x.dtype
+
+    def reshape(self, tuple shape):
+        cdef Deferred other = Deferred()
+        other.x, other.centre, other.scale, other.shift, other.shape = self.x, self.centre, self.scale, self.shift, shape
+        return other
+
+    def __array__(self, dtype=None, copy=None):
+        cdef Terms terms = affine_terms(numbers(self.centre), numbers(self.scale), numbers(self.shift))
+        terms.rectify = True
+        return combine(self.x, layout_of(self.x), &terms).reshape(self.shape).astype(dtype or self.x.dtype, copy=False)
+
+
+cdef enum:  # what becomes of y
+    PLAIN = 0
+    RECTIFIED = 1
+    LATER = 2  # rectified, but by the convolution behind
+
+
+cdef written(cnp.ndarray x, Layout at, Terms *terms, int relu):
+    """y = scale (x - centre) + shift, or, rectified LATER, a Deferred where float holds its terms."""
+    cdef Deferred made = Deferred()
+    cdef Py_ssize_t i, n = at.batches * at.channels
+    cdef bint held = is_single(x)
+    terms.rectify = relu != PLAIN
+    if relu == LATER:
+        for i in range(n):
+            held &= in_float(terms.centre[i]) and in_float(terms.scale[i]) and in_float(terms.shift[i])
+        if held:
+            made.x, made.shape, made.centre, made.scale, made.shift = x, shape_of(x), row(n), row(n), row(n)
+            memcpy(data(made.centre), terms.centre, n * sizeof(double))
+            memcpy(data(made.scale), terms.scale, n * sizeof(double))
+            memcpy(data(made.shift), terms.shift, n * sizeof(double))
+            return made
+    return combine(x, at, terms)
 
 
 # ---- loops over statistics, an equation each -----------------------------------------------------------------------
@@ -803,25 +947,29 @@ def fuse(prior, observed, gain):
 def fuse_backward(dmoments, prior, observed, gain):
     cdef tuple shape = dmoments.mean.shape, arguments = (*prior, *observed, gain)
     cdef cnp.ndarray dmu, dv, a, b, xbar, s, q, gradients
+    cdef Py_ssize_t n
     kind = widest((*dmoments, *arguments))
     dmu, dv, a, b, xbar, s, q = [spread(value, shape) for value in (*dmoments, *arguments)]
-    gradients = empty((5, dmu.size))
+    n = cnp.PyArray_SIZE(dmu)
+    gradients = empty((5, n))
     through_fuse(
-        numbers(dmu), numbers(dv), numbers(a), numbers(b), numbers(xbar), numbers(s), numbers(q), dmu.size,
+        numbers(dmu), numbers(dv), numbers(a), numbers(b), numbers(xbar), numbers(s), numbers(q), n,
         numbers(gradients)
     )
-    da, db, dxbar, ds, dgain = [sum_to(g, shape, value, kind) for g, value in zip(gradients, arguments)]
+    da, db, dxbar, ds, dgain = [
+        sum_to(numbers(gradients) + <Py_ssize_t>i * n, shape, value, kind) for i, value in enumerate(arguments)
+    ]
     return moments_pair(da, db), moments_pair(dxbar, ds), dgain
 
 
 def standardize(x, moments, gamma, beta, eps):
-    return standardized(x, moments, gamma, beta, eps, False)
+    return standardized(x, moments, gamma, beta, eps, PLAIN)
 
 
-cdef tuple standardized(x, moments, gamma, beta, double eps, bint relu):
+cdef tuple standardized(x, moments, gamma, beta, double eps, int relu):
     cdef cnp.ndarray source = contiguous(x)
     cdef tuple shape = statistics_shape(source)
-    cdef cnp.ndarray mean = wide(moments.mean), var = contiguous(wide(moments.var)), rstd = empty(shape_of(var))
+    cdef cnp.ndarray mean = wide(moments.mean), var = wide(moments.var), rstd = empty(shape_of(var))
     cdef cnp.ndarray full_mean = spread(mean, shape), scale = row(full_mean.size), full_rstd
     cdef cnp.ndarray full_gamma = spread(gamma, shape, 1), shift = spread(beta, shape)
     cdef Terms terms
@@ -829,10 +977,10 @@ cdef tuple standardized(x, moments, gamma, beta, double eps, bint relu):
     rstd_of(numbers(var), eps, var.size, numbers(rstd))
     full_rstd = spread(rstd, shape)
     multiply(numbers(full_rstd), numbers(full_gamma), scale.size, numbers(scale))
-    terms.centre, terms.scale, terms.shift, terms.rectify = numbers(full_mean), numbers(scale), numbers(shift), relu
-    y = combine(source, layout_of(source), &terms)
+    terms.centre, terms.scale, terms.shift = numbers(full_mean), numbers(scale), numbers(shift)
+    y = written(source, layout_of(source), &terms, relu)
     kept = (x, moments_pair(mean, var), rstd, wide(gamma), wide(beta))
-    return y, tuple.__new__(named("moments", "StandardizeCache"), kept)
+    return y, named_tuple(named("moments", "StandardizeCache"), kept)
 
 
 def standardize_backward(dy, cache):
@@ -852,9 +1000,9 @@ def standardize_backward(dy, cache):
     through_standardize(part, part + n, numbers(r), numbers(full_gamma), n, part + 2 * n, part + 3 * n, part + 4 * n)
     memset(part + 5 * n, 0, n * sizeof(double))
     terms.centre, terms.scale, terms.shift = part + 5 * n, part + 2 * n, part + 5 * n
-    dgamma, dbeta = sum_to(rows[1], shape, gamma, kind), sum_to(rows[0], shape, beta, kind)
-    dmoments = moments_pair(sum_to(rows[3], shape, moments.mean, kind), sum_to(rows[4], shape, moments.var, kind))
-    return combine(d, at, &terms), dmoments, dgamma, dbeta
+    dgamma, dbeta = sum_to(part + n, shape, gamma, kind), sum_to(part, shape, beta, kind)
+    dmean, dvar = sum_to(part + 3 * n, shape, moments.mean, kind), sum_to(part + 4 * n, shape, moments.var, kind)
+    return combine(d, at, &terms), moments_pair(dmean, dvar), dgamma, dbeta
 
 
 cdef void mapped(
@@ -919,27 +1067,29 @@ def predict_backward(dprior, estimate, transition, noise):
         transition.ndim == 1, numbers(dmu), numbers(dv), numbers(da_matrix)
     )
     kind = widest((*dprior, *estimate, transition, noise))
-    dnoise = sum_to(db, (*lead, c_to), noise, kind)
+    dnoise = sum_to(numbers(db), (*lead, c_to), noise, kind)
     return moments_pair(rounded(dmu, kind), rounded(dv, kind)), rounded(da_matrix, kind), dnoise
 
 # ---- twins of batch_norm.py, batch_renorm.py and kalman_norm.py ----------------------------------------------------
 
 
 def batch_norm_forward(x, gamma, beta, eps=1e-5):
-    return batch_forward(x, gamma, beta, eps, False)
+    return batch_forward(x, gamma, beta, eps, PLAIN)
 
 
-cdef tuple batch_forward(x, gamma, beta, eps, bint relu):
-    y, *kept = kalman_forward(x, gamma, beta, None, None, eps, None, relu)  # without a prior: batch normalization
-    return y, moments_like(kept[1], kept[0]), tuple.__new__(named("moments", "StandardizeCache"), [x, *kept[1:5]])
+cdef tuple batch_forward(x, gamma, beta, eps, int relu):
+    cdef tuple made = kalman_forward(x, gamma, beta, None, None, eps, None, relu)  # without a prior: this method
+    cache = named_tuple(named("moments", "StandardizeCache"), (x, made[2], made[3], made[4], made[5]))
+    return made[0], moments_like(made[2], made[1]), cache
 
 
 def batch_norm_backward(dy, cache):
-    return batch_backward(dy, cache, False)
+    return batch_backward(dy, cache, False, None)
 
 
-cdef tuple batch_backward(dy, cache, bint relu):
-    return kalman_backward(dy, None, (*cache, cache[1], None, None), relu)[:3]
+cdef tuple batch_backward(dy, cache, bint relu, plus):
+    cdef tuple made = kalman_backward(dy, None, (*cache, cache[1], None, None), relu, plus)
+    return made[0], made[1], made[2]
 
 
 def renorm_corrections(moments, running_mean, running_std, r_max, d_max, eps=1e-5):
@@ -957,10 +1107,10 @@ def renorm_corrections(moments, running_mean, running_std, r_max, d_max, eps=1e-
 
 
 def batch_renorm_forward(x, gamma, beta, corr_r, corr_d, eps=1e-5):
-    return renorm_forward(x, gamma, beta, corr_r, corr_d, eps, False)
+    return renorm_forward(x, gamma, beta, corr_r, corr_d, eps, PLAIN)
 
 
-cdef tuple renorm_forward(x, gamma, beta, corr_r, corr_d, double eps, bint relu):
+cdef tuple renorm_forward(x, gamma, beta, corr_r, corr_d, double eps, int relu):
     cdef cnp.ndarray source = contiguous(x)
     cdef tuple shape = statistics_shape(source)
     cdef Layout at = layout_of(source)
@@ -970,10 +1120,10 @@ cdef tuple renorm_forward(x, gamma, beta, corr_r, corr_d, double eps, bint relu)
     rstd_of(numbers(var), eps, var.size, numbers(rstd))
     renorm_terms(&terms, mean, rstd, gamma, beta, corr_r, corr_d, shape, rows)
     terms.centre, terms.scale, terms.shift = terms.y_centre, terms.y_scale, terms.y_shift
-    terms.y_scale, terms.rectify = NULL, relu
-    y, moments = combine(source, at, &terms), moments_pair(mean, var)
+    terms.y_scale = NULL
+    y, moments = written(source, at, &terms, relu), moments_pair(mean, var)
     kept = (x, moments, rstd, wide(gamma), wide(beta), wide(corr_r), wide(corr_d))
-    return y, moments_like(moments, source), tuple.__new__(named("batch_renorm", "BatchRenormCache"), kept)
+    return y, moments_like(moments, source), named_tuple(named("batch_renorm", "BatchRenormCache"), kept)
 
 
 cdef int renorm_terms(
@@ -993,10 +1143,10 @@ cdef int renorm_terms(
 
 
 def batch_renorm_backward(dy, cache):
-    return renorm_backward(dy, cache, False)
+    return renorm_backward(dy, cache, False, None)
 
 
-cdef tuple renorm_backward(dy, cache, bint relu):
+cdef tuple renorm_backward(dy, cache, bint relu, plus):
     x, moments, rstd_, gamma, beta, corr_r, corr_d = cache
     cdef cnp.ndarray source = contiguous(x), d = contiguous(dy, source, x.shape)
     cdef tuple shape = statistics_shape(source)
@@ -1018,24 +1168,24 @@ cdef tuple renorm_backward(dy, cache, bint relu):
         part[3 * n + i] = numbers(r)[i] * part[3 * n + i] + numbers(full_d)[i] * part[2 * n + i]
     through_observe(part + 5 * n, part + 6 * n, at.m, n, part + 6 * n, part + 5 * n)
     terms.weight, terms.scale, terms.shift = part + 4 * n, part + 6 * n, part + 5 * n
-    dgamma, dbeta = sum_to(rows[3], shape, gamma, kind), sum_to(rows[2], shape, beta, kind)
-    return combine(source, at, &terms, d), dgamma, dbeta
+    dgamma, dbeta = sum_to(part + 3 * n, shape, gamma, kind), sum_to(part + 2 * n, shape, beta, kind)
+    return combine(source, at, &terms, d, joined(plus, source)), dgamma, dbeta
 
 
 def kalman_norm_forward(x, gamma, beta, prior, gain, eps=1e-5):
-    return fusing_forward(x, gamma, beta, prior, gain, eps, False)
+    return fusing_forward(x, gamma, beta, prior, gain, eps, PLAIN)
 
 
-cdef tuple fusing_forward(x, gamma, beta, prior, gain, eps, bint relu):
+cdef tuple fusing_forward(x, gamma, beta, prior, gain, eps, int relu):
     y, source, *kept = kalman_forward(x, gamma, beta, prior, gain, eps, None, relu)
-    return y, moments_like(kept[0], source), tuple.__new__(named("kalman_norm", "KalmanNormCache"), [x, *kept])
+    return y, moments_like(kept[0], source), named_tuple(named("kalman_norm", "KalmanNormCache"), [x, *kept])
 
 
 def kalman_norm_backward(dy, destimate, cache):
-    return kalman_backward(dy, destimate, cache, False)
+    return kalman_backward(dy, destimate, cache, False, None)
 
 
-cdef tuple kalman_forward(x, gamma, beta, prior, gain, double eps, tuple shape, bint relu):
+cdef tuple kalman_forward(x, gamma, beta, prior, gain, double eps, tuple shape, int relu):
     """Kalman normalization of a channel, or, with a `shape` (..., G) of the statistics, of a row of k = C/G channels.
 
     Returns: y, x contiguous, then everything in the cache behind x.
@@ -1047,9 +1197,10 @@ cdef tuple kalman_forward(x, gamma, beta, prior, gain, double eps, tuple shape, 
     cdef Py_ssize_t k = channels_of_one(channels, shape), n
     cdef double *part
     cdef Terms terms
+    gamma, beta = wide(gamma), wide(beta)
     full_gamma, shift = spread(gamma, channels, 1), spread(beta, channels)
-    n = full_gamma.size
-    rows = empty((3, n))
+    n = cnp.PyArray_SIZE(full_gamma)
+    rows = row(3 * n)
     part = numbers(rows)
     xbar, s, rstd = empty(shape), empty(shape), empty(shape)
     if k == 1:
@@ -1071,9 +1222,9 @@ cdef tuple kalman_forward(x, gamma, beta, prior, gain, double eps, tuple shape, 
     rstd_of(numbers(var), eps, n // k, numbers(rstd))
     standardization(&terms, mean, rstd, full_gamma, shift, k, n, part)
     terms.centre, terms.scale, terms.shift = terms.y_centre, terms.y_scale, terms.y_shift
-    terms.y_scale, terms.rectify = NULL, relu
-    y = combine(source, at, &terms)
-    return y, source, estimate, rstd, wide(gamma), wide(beta), observed, wide(prior), wide(gain)
+    terms.y_scale = NULL
+    y = written(source, at, &terms, relu)
+    return y, source, estimate, rstd, gamma, beta, observed, wide(prior), wide(gain)
 
 
 cdef void standardization(
@@ -1090,8 +1241,8 @@ cdef void standardization(
         terms.y_centre = rows + n
 
 
-cdef tuple kalman_backward(dy, destimate, cache, bint relu):
-    """dx, dgamma, dbeta, dprior, dgain of kalman_forward."""
+cdef tuple kalman_backward(dy, destimate, cache, bint relu, plus):
+    """dx + plus, dgamma, dbeta, dprior, dgain of kalman_forward."""
     x, estimate, rstd_, gamma, beta, observed, prior, gain = cache
     cdef cnp.ndarray source = contiguous(x), d = contiguous(dy, source, x.shape), full_gamma, shift, mean, rstd, centre
     cdef cnp.ndarray a, b, xbar, s, q, extra, gradients, rows
@@ -1105,9 +1256,9 @@ cdef tuple kalman_backward(dy, destimate, cache, bint relu):
     cdef Terms terms
     full_gamma, shift = spread(gamma, channels, 1), spread(beta, channels)
     mean, rstd, centre = spread(estimate[0], shape), spread(rstd_, shape), spread(observed[0], shape)
-    n = full_gamma.size
+    n = cnp.PyArray_SIZE(full_gamma)
     r = n // k  # statistics
-    rows = empty((9, n))
+    rows = row(9 * n)
     part = numbers(rows)
     standardization(&terms, mean, rstd, full_gamma, shift, k, n, part)
     terms.centre = terms.y_centre
@@ -1135,9 +1286,9 @@ cdef tuple kalman_backward(dy, destimate, cache, bint relu):
             dmu, dv, numbers(a), numbers(b), numbers(xbar), numbers(s), numbers(q), r, numbers(gradients)
         )
         dprior = moments_pair(
-            sum_to(gradients[0], shape, prior[0], kind), sum_to(gradients[1], shape, prior[1], kind)
+            sum_to(numbers(gradients), shape, prior[0], kind), sum_to(numbers(gradients) + r, shape, prior[1], kind)
         )
-        dgain = sum_to(gradients[4], shape, gain, kind)
+        dgain = sum_to(numbers(gradients) + 4 * r, shape, gain, kind)
         dmu, dv = numbers(gradients) + 2 * r, numbers(gradients) + 3 * r
     through_observe(dmu, dv, at.m * k, r, part + 7 * n, part + 6 * n)
     terms.weight, terms.centre, terms.scale, terms.shift = part + 5 * n, numbers(centre), part + 7 * n, part + 6 * n
@@ -1146,8 +1297,8 @@ cdef tuple kalman_backward(dy, destimate, cache, bint relu):
         repeated(part + 6 * n, k, r, part + 7 * n)
         repeated(numbers(centre), k, r, part + 6 * n)
         terms.centre, terms.shift, terms.scale = part + 6 * n, part + 7 * n, part + 8 * n
-    dgamma, dbeta = sum_to(rows[4], channels, gamma, kind), sum_to(rows[3], channels, beta, kind)
-    return combine(source, at, &terms, d), dgamma, dbeta, dprior, dgain
+    dgamma, dbeta = sum_to(part + 4 * n, channels, gamma, kind), sum_to(part + 3 * n, channels, beta, kind)
+    return combine(source, at, &terms, d, joined(plus, source)), dgamma, dbeta, dprior, dgain
 
 
 # ---- twins of group_norm.py and group_kalman_norm.py: the moments of a row are those of its channels, merged -------
@@ -1163,57 +1314,58 @@ cdef Py_ssize_t channels_of_one(channels, shape) except 0:
 
 
 def group_norm_forward(x, gamma, beta, groups, eps=1e-5):
-    return grouped_forward(x, gamma, beta, groups, eps, False)
+    return grouped_forward(x, gamma, beta, groups, eps, PLAIN)
 
 
-cdef tuple grouped_forward(x, gamma, beta, groups, eps, bint relu):
+cdef tuple grouped_forward(x, gamma, beta, groups, eps, int relu):
     y, source, *kept = kalman_forward(x, gamma, beta, None, None, eps, (x.shape[0], groups), relu)
-    return y, moments_like(kept[0], source), tuple.__new__(named("group_norm", "GroupNormCache"), [x, *kept[:4]])
+    return y, moments_like(kept[0], source), named_tuple(named("group_norm", "GroupNormCache"), [x, *kept[:4]])
 
 
 def group_norm_backward(dy, cache):
-    return batch_backward(dy, cache, False)
+    return batch_backward(dy, cache, False, None)
 
 
 def group_kalman_norm_forward(x, gamma, beta, prior, gain, groups, eps=1e-5):
-    return group_fusing_forward(x, gamma, beta, prior, gain, groups, eps, False)
+    return group_fusing_forward(x, gamma, beta, prior, gain, groups, eps, PLAIN)
 
 
-cdef tuple group_fusing_forward(x, gamma, beta, prior, gain, groups, eps, bint relu):
+cdef tuple group_fusing_forward(x, gamma, beta, prior, gain, groups, eps, int relu):
     y, source, *kept = kalman_forward(x, gamma, beta, prior, gain, eps, (x.shape[0], groups), relu)
-    cache = tuple.__new__(named("group_kalman_norm", "GroupKalmanNormCache"), [x, *kept])
+    cache = named_tuple(named("group_kalman_norm", "GroupKalmanNormCache"), [x, *kept])
     return y, moments_like(kept[0], source), cache
 
 
 def group_kalman_norm_backward(dy, destimate, cache):
-    return kalman_backward(dy, destimate, cache, False)
+    return kalman_backward(dy, destimate, cache, False, None)
 
 
 # ---- the same with a ReLU behind, in the same loops: twins of rectified.py -----------------------------------------
 
 
-def rectified_forward(name, x, *rest):
-    """The forward `name` with its y rectified."""
+def rectified_forward(name, later, x, *rest):
+    """The forward `name` with its y rectified, now or later."""
+    cdef int relu = LATER if later else RECTIFIED
     if name == "batch_norm_forward":
-        return batch_forward(x, rest[0], rest[1], rest[2], True)
+        return batch_forward(x, rest[0], rest[1], rest[2], relu)
     if name == "batch_renorm_forward":
-        return renorm_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], True)
+        return renorm_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], relu)
     if name == "kalman_norm_forward":
-        return fusing_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], True)
+        return fusing_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], relu)
     if name == "group_norm_forward":
-        return grouped_forward(x, rest[0], rest[1], rest[2], rest[3], True)
+        return grouped_forward(x, rest[0], rest[1], rest[2], rest[3], relu)
     if name == "group_kalman_norm_forward":
-        return group_fusing_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], rest[5], True)
-    return standardized(x, rest[0], rest[1], rest[2], rest[3], True)
+        return group_fusing_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], rest[5], relu)
+    return standardized(x, rest[0], rest[1], rest[2], rest[3], relu)
 
 
-def rectified_backward(name, dy, *rest):
-    """The backward `name` of such a forward, for the gradient of the rectified y."""
+def rectified_backward(name, plus, dy, *rest):
+    """The backward `name` of such a forward, for the gradient of the rectified y; plus is added to dx, or None."""
     if name in ("batch_norm_backward", "group_norm_backward"):
-        return batch_backward(dy, rest[0], True)
+        return batch_backward(dy, rest[0], True, plus)
     if name == "batch_renorm_backward":
-        return renorm_backward(dy, rest[0], True)
-    return kalman_backward(dy, rest[0], rest[1], True)
+        return renorm_backward(dy, rest[0], True, plus)
+    return kalman_backward(dy, rest[0], rest[1], True, plus)
 
 
 # ---- convolution ---------------------------------------------------------------------------------------------------
@@ -1226,6 +1378,9 @@ cdef enum:
     GRADIENTS = 1 << 24  # numbers, at most, in those gradients, or else fewer bands
     WORK = 1 << 20  # multiplications from which threads share out the images
     BLOCK = 8  # rows of a weight that are transposed together
+    ROWS_AT_ONCE = 4  # of y, in one sweep
+    CACHED = 8192  # numbers of x and dy, about, that a pass over the patches reads again and again
+    PERIOD = 256  # numbers of a term of a Feed, at most, unless there are more channels
     PART = 1024  # numbers of the bands' gradients that are added up together
 
 
@@ -1236,13 +1391,16 @@ cdef struct Conv:
     Py_ssize_t tall, wide  # x in its border, as much of it as the kernel meets
     Py_ssize_t above, before, dy_tall, dy_wide  # dy in its border
     Py_ssize_t taps  # numbers of the weight
+    Py_ssize_t kw_met  # columns of the kernel that some column of pixels meets: all but for maps below the stride
     Py_ssize_t x_room, dy_room  # numbers of an image in its border
+    Py_ssize_t feed_room  # numbers for the terms of a Feed
     Py_ssize_t bands  # as many whatever the number of threads
     int threads
 
 
 cdef Conv conv_of(x, weight, stride, padding) except *:
     cdef Conv at
+    cdef Py_ssize_t v
     at.images, at.height, at.width, at.c_in = x.shape
     at.kh, at.kw, c_in, at.c_out = weight.shape
     (at.top, bottom), (at.left, right) = padding
@@ -1256,7 +1414,11 @@ cdef Conv conv_of(x, weight, stride, padding) except *:
     at.dy_tall = at.above + max(at.rows, (at.height - 1 + at.top) // at.stride + 1)
     at.dy_wide = at.before + max(at.columns, (at.width - 1 + at.left) // at.stride + 1)
     at.taps = at.kh * at.kw * at.c_in * at.c_out
+    at.kw_met = 0
+    for v in range(min(at.stride, at.width)):
+        at.kw_met += met(at.kw, (v + at.left) % at.stride, at.stride)
     at.x_room, at.dy_room = at.tall * at.wide * at.c_in, at.dy_tall * at.dy_wide * at.c_out + SLACK
+    at.feed_room = 3 * max(PERIOD, at.c_in)
     at.bands = max(1, min(BANDS, at.images, GRADIENTS // max(1, at.taps)))
     at.threads = 1
     if at.images * at.rows * at.columns * at.taps >= WORK:
@@ -1265,20 +1427,76 @@ cdef Conv conv_of(x, weight, stride, padding) except *:
 
 
 cdef void bordered(
-    const real *image, Py_ssize_t height, Py_ssize_t width, Py_ssize_t channels, Py_ssize_t top, Py_ssize_t left,
-    Py_ssize_t tall, Py_ssize_t wide, real *out
+    const real *image, Feed feed, Py_ssize_t height, Py_ssize_t width, Py_ssize_t channels, Py_ssize_t top,
+    Py_ssize_t left, Py_ssize_t wide, Py_ssize_t first, Py_ssize_t last, real *out
 ) noexcept nogil:
-    """An image in a map (tall, wide), from row `top` and column `left` on; zeros around it; what juts out is cut off."""
+    """Rows first..last of a map that holds an image from row `top` and column `left` on, and zeros around it; what of
+    the image juts out of its `wide` columns is cut off."""
     cdef Py_ssize_t u, line = wide * channels, inside = max(0, min(width, wide - left)) * channels
     cdef Py_ssize_t low = min(left, wide) * channels
-    for u in range(tall):
+    out += first * line
+    for u in range(first, last):
         if top <= u < top + height:
             memset(out, 0, low * sizeof(real))
-            memcpy(out + low, image + (u - top) * width * channels, inside * sizeof(real))
+            if real is float:
+                if feed.period:
+                    kernels.stretch(
+                        inside, feed.period, image + (u - top) * width * channels, &feed.terms, out + low
+                    )
+                else:
+                    memcpy(out + low, image + (u - top) * width * channels, inside * sizeof(real))
+            else:
+                memcpy(out + low, image + (u - top) * width * channels, inside * sizeof(real))
             memset(out + low + inside, 0, (line - low - inside) * sizeof(real))
         else:
             memset(out, 0, line * sizeof(real))
         out += line
+
+
+cdef struct Feed:  # x standardized and rectified while it is copied, or, with a period of 0, as it is
+    Affine terms
+    Py_ssize_t period  # numbers of each term, repeated: a multiple of the channels
+
+
+cdef struct Source:  # what a Deferred says of its images; one array of terms has C numbers for each batch
+    const double *centre
+    const double *scale
+    const double *shift
+    Py_ssize_t channels, images  # of a batch
+
+
+cdef Source source_at(const Source *source, Py_ssize_t image) noexcept nogil:
+    """That of one image."""
+    cdef Source here
+    cdef Py_ssize_t c
+    memset(&here, 0, sizeof(here))
+    if source != NULL and source.channels:
+        here = source[0]
+        c = image // source.images * source.channels
+        here.centre, here.scale, here.shift = source.centre + c, source.scale + c, source.shift + c
+    return here
+
+
+cdef Feed feed_of(const Source *source, real *room) noexcept nogil:
+    """The terms of one image in float, repeated over a period; `room` is for them."""
+    cdef Feed feed
+    cdef Terms terms
+    cdef Py_ssize_t j, k
+    cdef float *part = <float *>room
+    feed.period = 0
+    if source == NULL or source.channels == 0:
+        return feed
+    feed.period = source.channels
+    while 2 * feed.period <= PERIOD:
+        feed.period *= 2
+    memset(&terms, 0, sizeof(terms))
+    terms.centre, terms.scale, terms.shift = source.centre, source.scale, source.shift
+    singles(&terms, 0, source.channels, part)
+    for k in range(2, -1, -1):  # from the last term on, so that none is read after it was overwritten
+        for j in range(feed.period - 1, -1, -1):
+            part[k * feed.period + j] = part[k * source.channels + j % source.channels]
+    feed.terms.centre, feed.terms.scale, feed.terms.shift = part, part + feed.period, part + 2 * feed.period
+    return feed
 
 
 cdef Sweep forward_sweep(Conv at) noexcept nogil:
@@ -1290,31 +1508,52 @@ cdef Sweep forward_sweep(Conv at) noexcept nogil:
 
 
 cdef void image_forward(
-    const real *x, const real *weight, const real *bias, real *y, Conv at, real *room
+    const real *x, const Source *source, const real *weight, const real *bias, const real *plus, real *y, Conv at,
+    real *room
 ) noexcept nogil:
-    """y of one image; `room` is for x in its border."""
+    """y of one image; `room` is for x in its border. A few rows at a time, that are read while others are computed."""
     cdef Sweep s = forward_sweep(at)
-    bordered(x, at.height, at.width, at.c_in, at.top, at.left, at.tall, at.wide, room)
-    if real is float:
-        kernels.sweep_float(&s, room, weight, bias, y)
-    else:
-        kernels.sweep_double(&s, room, weight, bias, y)
+    cdef Feed feed = feed_of(source, room + at.x_room)
+    cdef Py_ssize_t r = 0, done = 0, until
+    while r < at.rows:
+        s.rows = min(ROWS_AT_ONCE, at.rows - r)
+        until = (r + s.rows - 1) * at.stride + at.kh
+        bordered(x, feed, at.height, at.width, at.c_in, at.top, at.left, at.wide, done, until, room)
+        if real is float:
+            kernels.sweep_float(
+                &s, room + r * s.down, weight, bias, plus + r * s.out_down if plus != NULL else NULL, y + r * s.out_down
+            )
+        else:
+            kernels.sweep_double(
+                &s, room + r * s.down, weight, bias, plus + r * s.out_down if plus != NULL else NULL, y + r * s.out_down
+            )
+        r, done = r + s.rows, until
 
 
 cdef void image_backward(
-    const real *x, const real *transposed, const real *dy, real *dx, real *dweight, Conv at, real *room
+    const real *x, const Source *source, const real *transposed, const real *dy, real *dx, real *dweight, Conv at,
+    real *room
 ) noexcept nogil:
     """dx of one image; what it gives to dweight is added there. `room` is for x and dy in their borders."""
     cdef real *map = room + at.x_room
-    cdef Py_ssize_t u, v, a, b, line = at.dy_wide * at.c_out
+    cdef Py_ssize_t u, v, a, b, line = at.dy_wide * at.c_out, r = 0, x_done = 0, dy_done = 0, until
+    cdef Feed feed = feed_of(source, map + at.dy_room), plain
     cdef Sweep s = forward_sweep(at)
-    bordered(x, at.height, at.width, at.c_in, at.top, at.left, at.tall, at.wide, room)
-    bordered(dy, at.rows, at.columns, at.c_out, at.above, at.before, at.dy_tall, at.dy_wide, map)
+    plain.period = 0
     s.out_down = line
-    if real is float:
-        kernels.gather_float(&s, room, map + at.above * line + at.before * at.c_out, dweight)
-    else:
-        kernels.gather_double(&s, room, map + at.above * line + at.before * at.c_out, dweight)
+    while r < at.rows:
+        s.rows = min(max(1, CACHED // (s.down + line)), at.rows - r)
+        until = (r + s.rows - 1) * at.stride + at.kh
+        bordered(x, feed, at.height, at.width, at.c_in, at.top, at.left, at.wide, x_done, until, room)
+        x_done, until = until, at.above + r + s.rows
+        bordered(dy, plain, at.rows, at.columns, at.c_out, at.above, at.before, at.dy_wide, dy_done, until, map)
+        dy_done, u = until, (at.above + r) * line + at.before * at.c_out
+        if real is float:
+            kernels.gather_float(&s, room + r * s.down, map + u, dweight)
+        else:
+            kernels.gather_double(&s, room + r * s.down, map + u, dweight)
+        r += s.rows
+    bordered(dy, plain, at.rows, at.columns, at.c_out, at.above, at.before, at.dy_wide, dy_done, at.dy_tall, map)
     s.row = s.down = line
     s.step, s.c_out = at.c_out, at.c_in
     s.out_down, s.out_step = at.stride * at.width * at.c_in, at.stride * at.c_in
@@ -1327,9 +1566,13 @@ cdef void image_backward(
             a = at.above + (u + at.top - a) // at.stride - s.high + 1
             b = at.before + (v + at.left - b) // at.stride - met(at.kw, b, at.stride) + 1
             if real is float:
-                kernels.sweep_float(&s, map + a * line + b * at.c_out, transposed, NULL, dx + (u * at.width + v) * at.c_in)
+                kernels.sweep_float(
+                    &s, map + a * line + b * at.c_out, transposed, NULL, NULL, dx + (u * at.width + v) * at.c_in
+                )
             else:
-                kernels.sweep_double(&s, map + a * line + b * at.c_out, transposed, NULL, dx + (u * at.width + v) * at.c_in)
+                kernels.sweep_double(
+                    &s, map + a * line + b * at.c_out, transposed, NULL, NULL, dx + (u * at.width + v) * at.c_in
+                )
             transposed += s.high * s.run * at.c_in
 
 
@@ -1338,18 +1581,26 @@ cdef Py_ssize_t met(Py_ssize_t size, Py_ssize_t first, Py_ssize_t stride) noexce
     return (size - first + stride - 1) // stride if first < size else 0
 
 
-cdef void transpose(const real *weight, Conv at, real *out) noexcept nogil:
-    """The weight as each sweep of image_backward meets it: by remainder, then (a, b) backwards, C_out, C_in."""
-    cdef Py_ssize_t u, v, a, b, a0, b0
-    for u in range(min(at.stride, at.height)):
-        for v in range(min(at.stride, at.width)):
-            a0, b0 = (u + at.top) % at.stride, (v + at.left) % at.stride
-            for a in range(met(at.kh, a0, at.stride) - 1, -1, -1):
-                for b in range(met(at.kw, b0, at.stride) - 1, -1, -1):
-                    tap_transposed(
-                        weight + ((a0 + a * at.stride) * at.kw + b0 + b * at.stride) * at.c_in * at.c_out, at, out
-                    )
-                    out += at.c_in * at.c_out
+cdef void tap_for_dx(const real *weight, Conv at, Py_ssize_t tap, real *out) noexcept nogil:
+    """Tap (a, b) of the weight to its place among what the sweeps of image_backward meet.
+
+    They come by remainder (u, v), as a and b do; those of one remainder from the last to the first, each (C_out, C_in).
+    """
+    cdef Py_ssize_t a = tap // at.kw, b = tap % at.kw, s = at.stride
+    cdef Py_ssize_t u = remainder(a - at.top, s), v = remainder(b - at.left, s), before = 0, i
+    if u >= at.height or v >= at.width:
+        return  # no pixel meets it
+    for i in range(u):
+        before += met(at.kh, (i + at.top) % s, s) * at.kw_met
+    for i in range(v):
+        before += met(at.kh, (u + at.top) % s, s) * met(at.kw, (i + at.left) % s, s)
+    before += (met(at.kh, a % s, s) - 1 - a // s) * met(at.kw, b % s, s) + met(at.kw, b % s, s) - 1 - b // s
+    tap_transposed(weight + tap * at.c_in * at.c_out, at, out + before * at.c_in * at.c_out)
+
+
+cdef Py_ssize_t remainder(Py_ssize_t a, Py_ssize_t s) noexcept nogil:
+    """a mod s, in 0..s-1."""
+    return (a % s + s) % s
 
 
 cdef void tap_transposed(const real *tap, Conv at, real *out) noexcept nogil:
@@ -1362,39 +1613,55 @@ cdef void tap_transposed(const real *tap, Conv at, real *out) noexcept nogil:
 
 
 cdef void all_forward(
-    const real *x, const real *weight, const real *bias, real *y, Conv at, real *rooms
+    const real *x, const Source *source, const real *weight, const real *bias, const real *plus, real *y, Conv at,
+    real *rooms
 ) noexcept nogil:
-    cdef Py_ssize_t n
+    cdef Py_ssize_t n, size = at.rows * at.columns * at.c_out
     for n in prange(at.images, num_threads=at.threads, schedule="dynamic"):
-        image_forward(
-            x + n * at.height * at.width * at.c_in, weight, bias, y + n * at.rows * at.columns * at.c_out, at,
-            rooms + threadid() * at.x_room
-        )
+        one_forward(x, source, weight, bias, plus, y, at, n, rooms + threadid() * (at.x_room + at.feed_room))
+
+
+cdef void one_forward(
+    const real *x, const Source *source, const real *weight, const real *bias, const real *plus, real *y, Conv at,
+    Py_ssize_t n, real *room
+) noexcept nogil:
+    cdef Py_ssize_t size = at.rows * at.columns * at.c_out
+    cdef Source here = source_at(source, n)
+    image_forward(
+        x + n * at.height * at.width * at.c_in, &here, weight, bias, plus + n * size if plus != NULL else NULL,
+        y + n * size, at, room
+    )
 
 
 cdef void band_backward(
-    const real *x, const real *transposed, const real *dy, real *dx, real *dweight, Conv at, Py_ssize_t band,
-    real *room
+    const real *x, const Source *source, const real *transposed, const real *dy, real *dx, real *dweight, Conv at,
+    Py_ssize_t band, real *room
 ) noexcept nogil:
     """Consecutive images, which add to the same dweight."""
     cdef Py_ssize_t n
+    cdef Source here
     memset(dweight, 0, at.taps * sizeof(real))
     for n in range(at.images * band // at.bands, at.images * (band + 1) // at.bands):
+        here = source_at(source, n)
         image_backward(
-            x + n * at.height * at.width * at.c_in, transposed, dy + n * at.rows * at.columns * at.c_out,
+            x + n * at.height * at.width * at.c_in, &here, transposed, dy + n * at.rows * at.columns * at.c_out,
             dx + n * at.height * at.width * at.c_in, dweight, at, room
         )
 
 
 cdef void all_backward(
-    const real *x, const real *transposed, const real *dy, real *dx, real *dweights, Conv at, real *rooms
+    const real *x, const Source *source, const real *weight, real *transposed, const real *dy, real *dx,
+    real *dweights, Conv at, real *rooms
 ) noexcept nogil:
-    cdef Py_ssize_t band
-    for band in prange(at.bands, num_threads=at.threads, schedule="dynamic"):
-        band_backward(
-            x, transposed, dy, dx, dweights + band * at.taps, at, band,
-            rooms + threadid() * (at.x_room + at.dy_room)
-        )
+    cdef Py_ssize_t band, tap
+    with parallel(num_threads=at.threads):
+        for tap in prange(at.kh * at.kw, schedule="static"):
+            tap_for_dx(weight, at, tap, transposed)
+        for band in prange(at.bands, schedule="dynamic"):
+            band_backward(
+                x, source, transposed, dy, dx, dweights + band * at.taps, at, band,
+                rooms + threadid() * (at.x_room + at.dy_room + at.feed_room)
+            )
 
 
 cdef cnp.ndarray slackened(cnp.ndarray a):
@@ -1431,66 +1698,87 @@ cdef cnp.ndarray sum_bands(cnp.ndarray bands, Conv at, weight):
     return out
 
 
+cdef Source source_of(x):
+    """What to do to x on the way: nothing, unless it is a Deferred."""
+    cdef Source source
+    cdef Deferred d
+    memset(&source, 0, sizeof(source))
+    if isinstance(x, Deferred):
+        d = x
+        source.centre, source.scale, source.shift = numbers(d.centre), numbers(d.scale), numbers(d.shift)
+        source.channels = d.shape[len(d.shape) - 1]
+        source.images = max(1, <Py_ssize_t>d.shape[0] * source.channels // max(1, cnp.PyArray_SIZE(d.centre)))
+    return source
+
+
 def conv2d_forward(x, weight, bias, stride, padding):
+    return convolved(x, weight, bias, stride, padding, None)
+
+
+def convolved(x, weight, bias, stride, padding, plus):
+    """conv2d_forward, of an x that may be a Deferred; plus is added to y, or None."""
     cdef Conv at = conv_of(x, weight, stride, padding)
-    cdef cnp.ndarray source = contiguous(x), w = contiguous(weight, source), b = None
-    cdef int kind = cnp.PyArray_TYPE(source)
+    cdef Source source = source_of(x)
+    cdef cnp.ndarray image = contiguous(x.x if isinstance(x, Deferred) else x), w = contiguous(weight, image), b, more
+    cdef int kind = cnp.PyArray_TYPE(image)
     cdef cnp.ndarray y = fresh((at.images, at.rows, at.columns, at.c_out), kind)
-    cdef cnp.ndarray rooms = fresh((at.threads * at.x_room,), kind)
+    cdef cnp.ndarray rooms = fresh((at.threads * (at.x_room + at.feed_room),), kind)
+    cdef bint single = is_single(image)
+    cdef void *of_b = NULL
+    cdef void *of_plus = NULL
     if at.c_out % SLACK:
         w = slackened(w)
     if bias is not None:
-        b = slackened(contiguous(bias, source, weight.shape[3:]))
-    cdef bint single = is_single(source)
-    cdef void *of_b = NULL if b is None else data(b)
+        b = slackened(contiguous(bias, image, weight.shape[3:]))
+        of_b = data(b)
+    if plus is not None:
+        more = joined(plus, y)
+        of_plus = data(more)
     with nogil:
         if single:
             all_forward(
-                <const float *>data(source), <const float *>data(w), <const float *>of_b, <float *>data(y), at,
-                <float *>data(rooms)
+                <const float *>data(image), &source, <const float *>data(w), <const float *>of_b,
+                <const float *>of_plus, <float *>data(y), at, <float *>data(rooms)
             )
         else:
             all_forward(
-                <const double *>data(source), <const double *>data(w), <const double *>of_b, <double *>data(y), at,
-                <double *>data(rooms)
+                <const double *>data(image), &source, <const double *>data(w), <const double *>of_b,
+                <const double *>of_plus, <double *>data(y), at, <double *>data(rooms)
             )
-    return y, tuple.__new__(named("convolution", "Conv2dCache"), (x, wide(weight), wide(bias), stride, padding))
+    return y, named_tuple(named("convolution", "Conv2dCache"), (x, weight, bias, stride, padding))
 
 
 def conv2d_backward(dy, cache):
     x, weight, bias, stride, padding = cache
     cdef Conv at = conv_of(x, weight, stride, padding)
-    cdef cnp.ndarray source = contiguous(x), d = contiguous(dy, source, (at.images, at.rows, at.columns, at.c_out))
-    cdef cnp.ndarray w = contiguous(weight, source)
-    cdef int kind = cnp.PyArray_TYPE(source)
-    cdef cnp.ndarray transposed = fresh((at.taps + SLACK,), kind), dx = fresh(shape_of(source), kind)
-    cdef cnp.ndarray rooms = fresh((at.threads * (at.x_room + at.dy_room),), kind)
-    cdef cnp.ndarray dweights = fresh((at.bands, at.taps), kind), pixels, dbias
-    cdef bint single = is_single(source)
-    cdef Layout flat
+    cdef Source source = source_of(x)
+    cdef cnp.ndarray image = contiguous(x.x if isinstance(x, Deferred) else x), w = contiguous(weight, image)
+    cdef cnp.ndarray d = contiguous(dy, image, (at.images, at.rows, at.columns, at.c_out)), pixels, dbias
+    cdef int kind = cnp.PyArray_TYPE(image)
+    cdef cnp.ndarray transposed = fresh((at.taps + SLACK,), kind), dx = fresh(x.shape, kind)
+    cdef cnp.ndarray rooms = fresh((at.threads * (at.x_room + at.dy_room + at.feed_room),), kind)
+    cdef cnp.ndarray dweights = fresh((at.bands, at.taps), kind)
+    cdef bint single = is_single(image)
     cdef Terms terms
     with nogil:
         if single:
-            transpose(<const float *>data(w), at, <float *>data(transposed))
             all_backward(
-                <const float *>data(source), <const float *>data(transposed), <const float *>data(d),
-                <float *>data(dx), <float *>data(dweights), at, <float *>data(rooms)
+                <const float *>data(image), &source, <const float *>data(w), <float *>data(transposed),
+                <const float *>data(d), <float *>data(dx), <float *>data(dweights), at, <float *>data(rooms)
             )
         else:
-            transpose(<const double *>data(w), at, <double *>data(transposed))
             all_backward(
-                <const double *>data(source), <const double *>data(transposed), <const double *>data(d),
-                <double *>data(dx), <double *>data(dweights), at, <double *>data(rooms)
+                <const double *>data(image), &source, <const double *>data(w), <double *>data(transposed),
+                <const double *>data(d), <double *>data(dx), <double *>data(dweights), at, <double *>data(rooms)
             )
     dweight = sum_bands(dweights, at, weight)
     if bias is None:
         return dx, dweight, None
     pixels, dbias = d.reshape(at.images * at.rows * at.columns, at.c_out), np.zeros((3, at.c_out))
-    flat = layout_of(pixels)
     memset(&terms, 0, sizeof(terms))
     terms.centre = terms.scale = numbers(dbias)
-    sums_of(pixels, pixels, flat, &terms, numbers(dbias) + at.c_out, numbers(dbias) + 2 * at.c_out)
-    return dx, dweight, narrow(dbias[1], source)
+    sums_of(pixels, pixels, layout_of(pixels), &terms, numbers(dbias) + at.c_out, numbers(dbias) + 2 * at.c_out)
+    return dx, dweight, narrow(dbias[1], image)
 
 
 # ---- twins of maps.py ----------------------------------------------------------------------------------------------
@@ -1633,6 +1921,42 @@ def avg_pool_backward(dy, high, wide):
     return dx
 
 
+cdef void row_padded(
+    const real *x, Py_ssize_t r, Py_ssize_t before, Py_ssize_t channels, Py_ssize_t wide, real *y, bint back
+) noexcept nogil:
+    """Row r of `channels` numbers to the place `before` in a row of `wide`, zeros around it; or, going back, from it."""
+    if back:
+        memcpy(y + r * channels, x + r * wide + before, channels * sizeof(real))
+    else:
+        memset(y + r * wide, 0, wide * sizeof(real))
+        memcpy(y + r * wide + before, x + r * channels, channels * sizeof(real))
+
+
+cdef cnp.ndarray padded(cnp.ndarray source, Py_ssize_t before, Py_ssize_t channels, Py_ssize_t wide, bint back):
+    cdef cnp.ndarray out = fresh((*shape_of(source)[:-1], channels if back else wide), cnp.PyArray_TYPE(source))
+    cdef bint single = is_single(source)
+    cdef int threads = threads_for(cnp.PyArray_SIZE(source))
+    cdef Py_ssize_t r, rows = cnp.PyArray_SIZE(source) // max(1, wide if back else channels)
+    for r in prange(rows, nogil=True, num_threads=threads, schedule="static"):
+        if single:
+            row_padded(<const float *>data(source), r, before, channels, wide, <float *>data(out), back)
+        else:
+            row_padded(<const double *>data(source), r, before, channels, wide, <double *>data(out), back)
+    return out
+
+
+def pad_channels_forward(x, before, after):
+    cdef cnp.ndarray source = contiguous(x)
+    cdef Py_ssize_t channels = source.shape[source.ndim - 1]
+    return padded(source, before, channels, before + channels + after, False)
+
+
+def pad_channels_backward(dy, before, after):
+    cdef cnp.ndarray d = contiguous(dy)
+    cdef Py_ssize_t wide = d.shape[d.ndim - 1]
+    return padded(d, before, wide - <Py_ssize_t>before - <Py_ssize_t>after, wide, True)
+
+
 # ---- twin of optim.py's update -------------------------------------------------------------------------------------
 
 
@@ -1647,24 +1971,26 @@ cdef void update(
 
 
 def sgd_update(w, grad, v, double lr, double momentum, double decay, double scale):
-    """In place; arrays of one type, contiguous. Whether it was: no other arrays are touched."""
+    """In place. False, and nothing done, for arrays that are not of one size and type, float32 or float64."""
     cdef cnp.ndarray weights = w, gradient = grad, velocity = v
+    cdef int kind = cnp.PyArray_TYPE(weights)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(weights)
     if not (
-        cnp.PyArray_TYPE(weights) == cnp.PyArray_TYPE(gradient) == cnp.PyArray_TYPE(velocity)
-        and cnp.PyArray_TYPE(weights) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64)
-        and cnp.PyArray_SIZE(weights) == cnp.PyArray_SIZE(gradient) == cnp.PyArray_SIZE(velocity)
-        and cnp.PyArray_ISCARRAY(weights) and cnp.PyArray_ISCARRAY_RO(gradient) and cnp.PyArray_ISCARRAY(velocity)
+        (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64)
+        and is_ready(gradient, kind) and is_ready(velocity, kind) and is_ready(weights, kind)
+        and cnp.PyArray_ISWRITEABLE(weights) and cnp.PyArray_ISWRITEABLE(velocity)
+        and cnp.PyArray_SIZE(gradient) == n and cnp.PyArray_SIZE(velocity) == n
     ):
         return False
-    if is_single(weights):
+    if kind == cnp.NPY_FLOAT32:
         update(
-            <float *>data(weights), <const float *>data(gradient), <float *>data(velocity),
-            cnp.PyArray_SIZE(weights), <float>lr, <float>momentum, <float>decay, <float>scale
+            <float *>data(weights), <const float *>data(gradient), <float *>data(velocity), n, <float>lr,
+            <float>momentum, <float>decay, <float>scale
         )
     else:
         update(
-            <double *>data(weights), <const double *>data(gradient), <double *>data(velocity),
-            cnp.PyArray_SIZE(weights), lr, momentum, decay, scale
+            <double *>data(weights), <const double *>data(gradient), <double *>data(velocity), n, lr, momentum, decay,
+            scale
         )
     return True
 
@@ -1705,8 +2031,8 @@ cdef void one_map(const real *draws, const real *weight, Maps at, Py_ssize_t g, 
     cdef Py_ssize_t i = g * at.z.channels, o = g * at.u.channels
     cdef Terms terms = affine_terms(at.zero + i, at.std + i, at.mean + i)
     terms.rectify = True
-    batch_combine(<const real *>NULL, draws + g * at.z.size, at.z, 0, &terms, h, planes)
-    image_forward(h, weight, <const real *>NULL, u, at.conv, u + at.u.size)
+    batch_combine(<const real *>NULL, draws + g * at.z.size, at.z, 0, &terms, <const real *>NULL, h, planes)
+    image_forward(h, NULL, weight, <const real *>NULL, <const real *>NULL, u, at.conv, u + at.u.size)
     batch_moments(u, at.u, 0, at.of_mean + o, at.of_var + o, planes)
 
 
@@ -1721,11 +2047,11 @@ cdef void one_map_backward(
     cdef Terms of_u = affine_terms(at.of_mean + o, scale + o, shift + o)
     cdef Terms plain = affine_terms(at.zero + i, at.one + i, NULL)
     cdef Terms of_draws = affine_terms(at.zero + i, at.std + i, at.zero + i)
-    batch_combine(<const real *>NULL, u, at.u, 0, &of_u, u, planes)
-    image_backward(h, transposed, u, dz, dweight, at.conv, u + at.u.size)
+    batch_combine(<const real *>NULL, u, at.u, 0, &of_u, <const real *>NULL, u, planes)
+    image_backward(h, NULL, transposed, u, dz, dweight, at.conv, u + at.u.size)
     positive(h, dz, at.z.size)
     batch_sums(dz, draws + g * at.z.size, at.z, 0, &plain, dmean + i, along + i, planes)
-    batch_combine(<const real *>NULL, dz, at.z, 0, &of_draws, dz, planes)
+    batch_combine(<const real *>NULL, dz, at.z, 0, &of_draws, <const real *>NULL, dz, planes)
 
 
 cdef void all_maps(const real *draws, const real *weight, Maps at, real *rooms, double *planes) noexcept nogil:
@@ -1763,7 +2089,7 @@ cdef Maps maps_of(draws, weight, stride, padding) except *:
     at.z = layout_of(np.empty((1, conv.height * conv.width, conv.c_in), draws.dtype))
     at.u = layout_of(np.empty((1, conv.rows * conv.columns, conv.c_out), draws.dtype))
     at.z.inner = at.u.inner = 1  # the threads share out maps
-    at.room = at.z.size + at.u.size + conv.x_room + conv.dy_room
+    at.room = at.z.size + at.u.size + conv.x_room + conv.dy_room + conv.feed_room
     at.planes = 4 * max(at.z.plane + at.z.channels, at.u.plane + at.u.channels)
     if at.z.batches == 0 or at.u.batches == 0:  # no channel
         conv.images = 0
@@ -1782,6 +2108,7 @@ cdef tuple sampling(doutput, estimate, draws, weight, stride, padding):
     cdef cnp.ndarray rooms = np.empty(at.conv.threads * at.room, source.dtype)
     cdef cnp.ndarray planes = np.empty(at.conv.threads * at.planes)
     cdef cnp.ndarray transposed, scale, shift, dmean, along, ddraws, dweights
+    cdef Py_ssize_t tap
     cdef bint single = is_single(source), back = doutput is not None
     at.mean, at.std, at.zero, at.one = numbers(mean), numbers(std), numbers(zero), numbers(one)
     at.of_mean, at.of_var = numbers(of_mean), numbers(of_var)
@@ -1789,10 +2116,11 @@ cdef tuple sampling(doutput, estimate, draws, weight, stride, padding):
         w = slackened(w)
     if back:
         transposed = np.empty(at.conv.taps + SLACK, source.dtype)
-        if single:
-            transpose(<const float *>data(w), at.conv, <float *>data(transposed))
-        else:
-            transpose(<const double *>data(w), at.conv, <double *>data(transposed))
+        for tap in range(at.conv.kh * at.conv.kw):
+            if single:
+                tap_for_dx(<const float *>data(w), at.conv, tap, <float *>data(transposed))
+            else:
+                tap_for_dx(<const double *>data(w), at.conv, tap, <double *>data(transposed))
         shift, scale = spread(doutput.mean, shape) / at.u.m, 2 * spread(doutput.var, shape) / at.u.m
         dmean, along, ddraws = np.zeros(mean.size), np.zeros(mean.size), np.zeros_like(source)
         dweights = np.zeros((at.conv.bands, at.conv.taps), source.dtype)

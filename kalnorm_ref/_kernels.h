@@ -85,20 +85,21 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    void (*sweep_float)(const Sweep *, const float *, const float *, const float *, float *);
-    void (*sweep_double)(const Sweep *, const double *, const double *, const double *, double *);
+    void (*sweep_float)(const Sweep *, const float *, const float *, const float *, const float *, float *);
+    void (*sweep_double)(const Sweep *, const double *, const double *, const double *, const double *, double *);
     void (*gather_float)(const Sweep *, const float *, const float *, float *);
     void (*gather_double)(const Sweep *, const double *, const double *, double *);
     int (*moments)(const Block *, const float *, double *, double *, double *);
     int (*sums)(const Block *, const float *, const float *, const float *, const float *, const Affine *, double *,
                 double *);
     void (*combine)(const Block *, const float *, const float *, const float *, const float *, const float *,
-                    const float *, const Affine *, int, float *);
+                    const float *, const Affine *, int, const float *, float *);
+    void (*stretch)(ptrdiff_t, ptrdiff_t, const float *, const Affine *, float *);
 } Kernels;
 
 #define KERNELS(set)                                                                                              \
     {#set, sweep_##set##_float, sweep_##set##_double, gather_##set##_float, gather_##set##_double,                \
-     moments_##set##_float, sums_##set##_float, combine_##set##_float}
+     moments_##set##_float, sums_##set##_float, combine_##set##_float, stretch_##set##_float}
 
 static const Kernels instruction_sets[] = {
     KERNELS(portable),

@@ -13,6 +13,13 @@ static inline void NAME(store_part)(REAL *out, VECTOR value, ptrdiff_t count)
     memcpy(out, &value, count * sizeof(REAL));
 }
 
+static inline VECTOR NAME(load_part)(const REAL *in, ptrdiff_t count)
+{
+    VECTOR value = {0};
+    memcpy(&value, in, count * sizeof(REAL));
+    return value;
+}
+
 static inline void NAME(add_part)(REAL *out, VECTOR value, ptrdiff_t count)
 {
     for (ptrdiff_t k = 0; k < count; k++) out[k] += value[k];
@@ -21,7 +28,7 @@ static inline void NAME(add_part)(REAL *out, VECTOR value, ptrdiff_t count)
 /* ---- y and dx: P pixels side by side ---- */
 
 #define PIXEL_ARGUMENTS                                                                                           \
-    const Sweep *at, const REAL *in, const REAL *w, const REAL *bias, REAL *out, ptrdiff_t count
+    const Sweep *at, const REAL *in, const REAL *w, const REAL *bias, const REAL *plus, REAL *out, ptrdiff_t count
 #define START(p) acc[p][0] = first, acc[p][1] = second;
 #define POINT(p) if (p % 3 == 0) x[p / 3] = in + p * step; /* an address holds one, two or three steps */
 #define MULTIPLY(p)                                                                                               \
@@ -31,6 +38,10 @@ static inline void NAME(add_part)(REAL *out, VECTOR value, ptrdiff_t count)
         if (two) acc[p][1] += w1 * s;                                                                             \
     }
 #define ADVANCE(p) if (p % 3 == 0) x[p / 3]++;
+#define PLUS(p)                                                                                                   \
+    if (two) acc[p][0] += LOAD(plus + p * at->out_step);                                                          \
+    if (whole) acc[p][two] += LOAD(plus + p * at->out_step + two * LANES);                                        \
+    else acc[p][two] += NAME(load_part)(plus + p * at->out_step + two * LANES, count);
 #define WRITE(p)                                                                                                  \
     if (two) STORE(out + p * at->out_step, acc[p][0]);                                                            \
     if (whole) STORE(out + p * at->out_step + two * LANES, acc[p][two]);                                          \
@@ -59,6 +70,7 @@ static inline void NAME(add_part)(REAL *out, VECTOR value, ptrdiff_t count)
                 EACH_##P(ADVANCE)                                                                                 \
             }                                                                                                     \
         }                                                                                                         \
+        if (plus) { EACH_##P(PLUS) }                                                                              \
         EACH_##P(WRITE)                                                                                           \
     }
 
@@ -141,8 +153,9 @@ static const NAME(Weights) NAME(weights)[2][16] = {
 #endif
     }};
 
-/* One image. bias may be NULL; w and bias end with a vector of slack where c_out is no multiple of LANES. */
-static void NAME(sweep)(const Sweep *at, const REAL *in, const REAL *w, const REAL *bias, REAL *out)
+/* Rows of one image. bias and plus, which is added and lies as out does, may be NULL; w and bias end with a vector of
+   slack where c_out is no multiple of LANES. */
+static void NAME(sweep)(const Sweep *at, const REAL *in, const REAL *w, const REAL *bias, const REAL *plus, REAL *out)
 {
     for (ptrdiff_t o = 0; o < at->c_out; o += 2 * LANES) {
         const ptrdiff_t left = at->c_out - o;
@@ -152,33 +165,27 @@ static void NAME(sweep)(const Sweep *at, const REAL *in, const REAL *w, const RE
         for (ptrdiff_t r = 0; r < at->rows; r++)
             for (ptrdiff_t b = 0; b < blocks; b++) {
                 const ptrdiff_t j = at->columns * b / blocks, size = at->columns * (b + 1) / blocks - j;
+                const ptrdiff_t place = r * at->out_down + j * at->out_step + o;
                 NAME(pixels)[two][size - 1](at, in + r * at->down + j * at->step, w + o, bias ? bias + o : NULL,
-                                            out + r * at->out_down + j * at->out_step + o, count);
+                                            plus ? plus + place : NULL, out + place, count);
             }
     }
 }
 
-enum { NAME(Band) = 32768 / sizeof(REAL) }; /* numbers of x and dy that a pass over the patch leaves in the cache */
-
-/* dw[a, l, o] += sum_{r, j} in[r down + a row + j step + l] dy[r out_down + j c_out + o], for one image. */
+/* dw[a, l, o] += sum_{r, j} in[r down + a row + j step + l] dy[r out_down + j c_out + o], for rows of one image. */
 static void NAME(gather)(const Sweep *at, const REAL *in, const REAL *dy, REAL *dw)
 {
-    const ptrdiff_t line = at->down + at->out_down, fitting = NAME(Band) / (line > 0 ? line : 1);
-    const ptrdiff_t band = fitting > 1 ? fitting : 1;
-    for (ptrdiff_t r = 0; r < at->rows; r += band) {
-        const ptrdiff_t rows = at->rows - r < band ? at->rows - r : band;
-        for (ptrdiff_t o = 0; o < at->c_out; o += 2 * LANES) {
-            const ptrdiff_t left = at->c_out - o;
-            const int two = left > LANES;
-            const ptrdiff_t count = left >= (two + 1) * LANES ? LANES : left - two * LANES;
-            const ptrdiff_t most = two ? TWO : ONE, blocks = (at->run + most - 1) / most;
-            for (ptrdiff_t a = 0; a < at->high; a++)
-                for (ptrdiff_t b = 0; b < blocks; b++) {
-                    const ptrdiff_t l = at->run * b / blocks, size = at->run * (b + 1) / blocks - l;
-                    NAME(weights)[two][size - 1](at, in + r * at->down + a * at->row + l, dy + r * at->out_down + o,
-                                                 rows, dw + (a * at->run + l) * at->c_out + o, count);
-                }
-        }
+    for (ptrdiff_t o = 0; o < at->c_out; o += 2 * LANES) {
+        const ptrdiff_t left = at->c_out - o;
+        const int two = left > LANES;
+        const ptrdiff_t count = left >= (two + 1) * LANES ? LANES : left - two * LANES;
+        const ptrdiff_t most = two ? TWO : ONE, blocks = (at->run + most - 1) / most;
+        for (ptrdiff_t a = 0; a < at->high; a++)
+            for (ptrdiff_t b = 0; b < blocks; b++) {
+                const ptrdiff_t l = at->run * b / blocks, size = at->run * (b + 1) / blocks - l;
+                NAME(weights)[two][size - 1](at, in + a * at->row + l, dy + o, at->rows,
+                                             dw + (a * at->run + l) * at->c_out + o, count);
+            }
     }
 }
 
@@ -190,6 +197,7 @@ static void NAME(gather)(const Sweep *at, const REAL *in, const REAL *dy, REAL *
 #undef POINT
 #undef MULTIPLY
 #undef ADVANCE
+#undef PLUS
 #undef WRITE
 #undef PIXELS
 #undef WEIGHT_ARGUMENTS

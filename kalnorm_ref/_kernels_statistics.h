@@ -36,7 +36,7 @@ static inline void NAME(repeat)(const float *channel, const NAME(Rows) *t, ptrdi
     for (ptrdiff_t j = 0; j < t->width; j++) row[j] = j < channels ? channel[j] : row[j - channels];
 }
 
-/* Add up the columns of each channel, pairwise: columns j and j + C become one, and so on. */
+/* Add up the columns of each channel. */
 static inline void NAME(fold)(const float *row, const NAME(Rows) *t, ptrdiff_t channels, double *sum)
 {
     for (ptrdiff_t c = 0; c < channels; c++) {
@@ -181,9 +181,9 @@ static int NAME(sums)(const Block *at, const float *dy, const float *x, const fl
     return held;
 }
 
-/* One row, or part of one: out = weight dy + scale (x - centre) + shift, without the first term where dy is NULL. Then,
-   `above` given without dy, out = max(out, 0); or, with dy, dy only where `relu` is above 0. */
-#define COMBINE_ROWS(DY, RELU, V)                                                                                 \
+/* out = weight dy + scale (x - centre) + shift + plus. Without dy its term and `plus` drop out, and RELU is max(out, 0);
+   with dy, RELU lets it pass only where the standardization `relu` is above 0. */
+#define COMBINE_ROWS(DY, RELU, PLUS, V)                                                                                 \
     for (; j + V * LANES <= t.width; j += V * LANES) {                                                            \
         VECTOR z, g, value, c[V], s[V], h[V], w[V], middle[V], scale[V], shift[V];                                \
         for (int v = 0; v < V; v++) {                                                                             \
@@ -202,6 +202,7 @@ static int NAME(sums)(const Block *at, const float *dy, const float *x, const fl
                     g = LOAD(dy + k);                                                                             \
                     if (RELU) g = PASSED(g, (z - middle[v]) * scale[v] + shift[v]);                               \
                     value += w[v] * g;                                                                            \
+                    if (PLUS) value += LOAD(plus + k);                                                            \
                 } else if (RELU)                                                                                  \
                     value = PASSED(value, value);                                                                 \
                 STORE(out + k, value);                                                                            \
@@ -217,7 +218,8 @@ static inline float NAME(combined)(const float *rows[7], const float *dy, int re
 }
 
 static void NAME(combine)(const Block *at, const float *dy, const float *x, const float *weight, const float *centre,
-                          const float *scale, const float *shift, const Affine *relu, int rectify, float *out)
+                          const float *scale, const float *shift, const Affine *relu, int rectify,
+                          const float *plus, float *out)
 {
     const NAME(Rows) t = NAME(side_by_side)(at);
     float room[7][KALNORM_WIDEST];
@@ -231,24 +233,50 @@ static void NAME(combine)(const Block *at, const float *dy, const float *x, cons
         if (t.beside > 1) NAME(repeat)(given[k], &t, at->width, room[k]);
     }
     if (!dy && !masked) {
-        COMBINE_ROWS(0, 0, 2)
-        COMBINE_ROWS(0, 0, 1)
+        COMBINE_ROWS(0, 0, 0, 2)
+        COMBINE_ROWS(0, 0, 0, 1)
     } else if (!dy) {
-        COMBINE_ROWS(0, 1, 2)
-        COMBINE_ROWS(0, 1, 1)
+        COMBINE_ROWS(0, 1, 0, 2)
+        COMBINE_ROWS(0, 1, 0, 1)
+    } else if (!masked && !plus) {
+        COMBINE_ROWS(1, 0, 0, 2)
+        COMBINE_ROWS(1, 0, 0, 1)
     } else if (!masked) {
-        COMBINE_ROWS(1, 0, 2)
-        COMBINE_ROWS(1, 0, 1)
+        COMBINE_ROWS(1, 0, 1, 2)
+        COMBINE_ROWS(1, 0, 1, 1)
+    } else if (!plus) {
+        COMBINE_ROWS(1, 1, 0, 2)
+        COMBINE_ROWS(1, 1, 0, 1)
     } else {
-        COMBINE_ROWS(1, 1, 2)
-        COMBINE_ROWS(1, 1, 1)
+        COMBINE_ROWS(1, 1, 1, 2)
+        COMBINE_ROWS(1, 1, 1, 1)
     }
     for (; j < t.width; j++)
         for (ptrdiff_t i = 0; i < t.rows; i++) {
             const ptrdiff_t k = i * t.down + j;
-            out[k] = NAME(combined)(rows, dy, masked, j, k, x[k]);
+            out[k] = NAME(combined)(rows, dy, masked, j, k, x[k]) + (plus ? plus[k] : 0);
         }
-    for (j = 0; j < t.rest; j++) out[last + j] = NAME(combined)(rows, dy, masked, j, last + j, x[last + j]);
+    for (j = 0; j < t.rest; j++) {
+        const ptrdiff_t k = last + j;
+        out[k] = NAME(combined)(rows, dy, masked, j, k, x[k]) + (plus ? plus[k] : 0);
+    }
+}
+
+/* out = max((x - centre) scale + shift, 0) for n numbers, as combine has it; `period` numbers of each term, repeated. */
+static void NAME(stretch)(ptrdiff_t n, ptrdiff_t period, const float *x, const Affine *terms, float *out)
+{
+    for (ptrdiff_t k = 0; k < n; k += period) {
+        const ptrdiff_t size = n - k < period ? n - k : period;
+        ptrdiff_t j = 0;
+        for (; j + LANES <= size; j += LANES) {
+            const VECTOR value = (LOAD(x + k + j) - LOAD(terms->centre + j)) * LOAD(terms->scale + j) + LOAD(terms->shift + j);
+            STORE(out + k + j, PASSED(value, value));
+        }
+        for (; j < size; j++) {
+            const float value = (x[k + j] - terms->centre[j]) * terms->scale[j] + terms->shift[j];
+            out[k + j] = value <= 0 ? 0 : value;
+        }
+    }
 }
 
 #undef VECTOR

@@ -94,19 +94,19 @@ def instruction_set():
     return None if _core is None else _core.instruction_set()
 
 
-def twinned(check, cache=False):
+def twinned(check, cache=False, own=1):
     """Make a NumPy definition public: check its arguments, then run it or its compiled twin of the same name.
 
     `check` has the definition's signature and returns `(dtype, arguments)`: the type of the results, and the arguments
     as arrays. The definition itself always computes in float64 (complex128 for complex input); its results are rounded
-    to `dtype` here. With `cache=True` the last result is a cache for the backward: it keeps the caller's own x and the
-    unrounded statistics.
+    to `dtype` here. With `cache=True` the last result is a cache for the backward: it keeps the caller's own x, or the
+    first `own` arguments, and the unrounded statistics.
     """
 
     def decorate(define):
         name = define.__name__
         compiled = getattr(_core, name, None)
-        interpreted = checked(check, cache)(define)
+        interpreted = checked(check, cache, own)(define)
 
         @functools.wraps(define)
         def public(*args, **kwargs):
@@ -130,11 +130,11 @@ def runs_compiled(function):
     return _backend.get() == "cython" and hasattr(function, "check")
 
 
-def compiled(function, how, arguments):
+def compiled(function, how, arguments, *more):
     """Run the compiled twin of a public function in another way, `how` (rectified.py): arguments checked as ever."""
     dtype, arguments = function.check(*arguments)
     _refuse_complex(function.__name__, dtype)
-    return getattr(_core, how)(function.__name__, *arguments)
+    return getattr(_core, how)(function.__name__, *more, *arguments)
 
 
 def reusing(buffers):
@@ -151,6 +151,16 @@ def _reusing(buffers):
         _core.reusing(before)
 
 
+def is_deferred(x):
+    """Whether x is a rectified result that a compiled normalizer has left to the convolution behind (rectified.py)."""
+    return _core is not None and isinstance(x, _core.Deferred)
+
+
+def convolved(*arguments):
+    """The compiled convolution of convolution.convolve."""
+    return _core.convolved(*arguments)
+
+
 def sgd_update(*arguments):
     """The compiled update of optim.update; False, and nothing done, where the arrays are not ones that it takes."""
     return _core.sgd_update(*arguments)
@@ -161,7 +171,7 @@ def new_buffers():
     return None if _core is None else _core.Buffers()
 
 
-def checked(check, cache=False):
+def checked(check, cache=False, own=1):
     """As twinned, for a definition without a compiled twin: its work is small, or in matrix products."""
 
     def decorate(define):
@@ -173,9 +183,10 @@ def checked(check, cache=False):
             with np.errstate(all="ignore"):  # NaN and Inf are results here, not accidents
                 result = define(*wide)
                 if not cache:
-                    return _map(lambda a: _own(a, dtype, args), result)
+                    given = {id(leaf) for leaf in _leaves(args)}
+                    return _map(lambda a: _own(a, dtype, given), result)
                 *outputs, kept = result
-                kept = _map(lambda a: args[0] if a is wide[0] else a, kept)
+                kept = _map(lambda a: next((args[i] for i in range(own) if a is wide[i]), a), kept)
                 return *(_map(lambda a: np.asarray(a, dtype), out) for out in outputs), kept
 
         return public
@@ -189,13 +200,16 @@ def _refuse_complex(name, dtype):
         raise TypeError(f'{name} got complex data, which only the NumPy backend takes: use_backend("numpy")')
 
 
-def _own(a, dtype, args):
-    """`a` in `dtype`; a copy where it is an argument, or a view of one."""
-    return np.array(a, dtype) if a.base is not None or _holds(args, a) else np.asarray(a, dtype)
+def _own(a, dtype, given):
+    """`a` in `dtype`; a copy where it is an argument (`given` has their ids), or a view of one."""
+    return np.array(a, dtype) if a.base is not None or id(a) in given else np.asarray(a, dtype)
 
 
-def _holds(value, a):
-    return value is a or (isinstance(value, tuple) and any(_holds(item, a) for item in value))
+def _leaves(value):
+    """The arrays in nested tuples."""
+    if isinstance(value, tuple):
+        return [leaf for item in value for leaf in _leaves(item)]
+    return [value]
 
 
 def _widen(a):
@@ -207,6 +221,5 @@ def _map(function, value):
     if isinstance(value, np.ndarray | np.generic):
         return function(value)
     if isinstance(value, tuple):
-        mapped = [_map(function, item) for item in value]
-        return type(value)(*mapped) if hasattr(value, "_fields") else tuple(mapped)
+        return tuple.__new__(type(value), [_map(function, item) for item in value])
     return value

@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _checks
+from . import _arguments, _checks, backend
 from .backend import twinned
+from .maps import add
 
 
 class Conv2dCache(NamedTuple):
     """What conv2d_forward leaves for its backward."""
 
-    x: np.ndarray  # (N, H, W, C_in), the caller's own array
+    x: np.ndarray  # (N, H, W, C_in); this, the weight and the bias are the caller's own arrays
     weight: np.ndarray  # (kh, kw, C_in, C_out)
     bias: np.ndarray | None  # (C_out,)
     stride: int
@@ -34,7 +35,7 @@ def _windows(x, kernel, stride):
     return np.lib.stride_tricks.sliding_window_view(x, kernel, axis=(1, 2))[:, ::stride, ::stride]
 
 
-@twinned(_checks.conv2d_forward, cache=True)
+@twinned(_checks.conv2d_forward, cache=True, own=3)
 def conv2d_forward(x, weight, bias, stride, padding):
     """Convolution with zero padding.
 
@@ -50,6 +51,18 @@ def conv2d_forward(x, weight, bias, stride, padding):
     windows = _windows(_padded(x, padding), weight.shape[:2], stride)
     y = np.tensordot(windows, weight, axes=((4, 5, 3), (0, 1, 2)))
     return y if bias is None else y + bias, Conv2dCache(x, weight, bias, stride, padding)
+
+
+def convolve(x, weight, bias, stride, padding, plus=None):
+    """conv2d_forward as a network calls it: x may be Deferred (see rectified.py), and plus, like y, is added to y."""
+    if backend.get_backend() == "cython":
+        if not backend.is_deferred(x):
+            _, (x, weight, bias, stride, padding) = _checks.conv2d_forward(x, weight, bias, stride, padding)
+        elif x.dtype.type is np.float32 and x.shape[3] == weight.shape[2]:
+            _arguments.output_size(x.shape[1:3], weight.shape[:2], stride, padding)
+        return backend.convolved(x, weight, bias, stride, padding, plus)
+    y, cache = conv2d_forward(np.asarray(x), weight, bias, stride, padding)
+    return y if plus is None else add(y, plus), cache
 
 
 @twinned(_checks.conv2d_backward)

@@ -2,6 +2,7 @@
 
     relu      y = max(x, 0) ;  dx = 0 where y <= 0, else dy
     avg_pool  y = mean over each block of high x wide positions ;  dx = dy / (high wide) at each of them
+    pad       y = (0, x, 0), zeros before and after the channels ;  dx = what stands between them in dy
     add       y = a + b ;  da = db = dy                                                                          (E3)
 """
 
@@ -66,6 +67,34 @@ def avg_pool_backward(dy, high, wide):
     Reference: the chain rule.
     """
     return np.repeat(np.repeat(dy / (high * wide), high, axis=1), wide, axis=2)
+
+
+@twinned(_checks.pad_channels_forward)
+def pad_channels_forward(x, before, after):
+    """Add channels of zeros, where a shortcut meets a wider map.
+
+    Equations: y[..., before : before + C] = x, else 0 (E3).
+    Shapes: x (..., C); before, after >= 0.
+    Returns: y (..., before + C + after).
+    Raises: ValueError for a negative number of channels.
+    Departs: nothing.
+    Reference: He et al. 2015, arXiv 1512.03385, shortcut A.
+    """
+    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(before, after)])
+
+
+@twinned(_checks.pad_channels_backward)
+def pad_channels_backward(dy, before, after):
+    """Gradient of pad_channels_forward.
+
+    Equations: dx = dy[..., before : before + C] (E3).
+    Shapes: dy (..., before + C + after).
+    Returns: dx (..., C).
+    Raises: ValueError for fewer channels than were added.
+    Departs: nothing.
+    Reference: the chain rule.
+    """
+    return dy[..., before : dy.shape[-1] - after].copy()
 
 
 @twinned(_checks.add)

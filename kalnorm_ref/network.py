@@ -6,6 +6,7 @@ from . import transport
 from .backend import new_buffers, reusing
 from .layers.activation import ReLU
 from .layers.base import Identity, Layer, Normalizer
+from .layers.convolution import Conv2d
 from .layers.kalman import KalmanNorm, plus
 from .layers.pooling import MaxPool2d
 from .maps import add
@@ -16,25 +17,26 @@ class Container(Layer):
 
     def __init__(self, **children):
         self.children = children
+        self.leaves = {}  # by path: the layers that are no containers
+        for name, child in children.items():
+            inner = {"": child} if not isinstance(child, Container) else child.leaves
+            self.leaves |= {f"{name}.{path}".removesuffix("."): leaf for path, leaf in inner.items()}
         self.buffers = new_buffers()
-
-    def _collect(self, of):
-        return {f"{name}.{key}": a for name, child in self.children.items() for key, a in of(child).items()}
 
     @property
     def params(self):
-        return self._collect(lambda child: child.params)
+        return {f"{path}.{key}": a for path, leaf in self.leaves.items() for key, a in leaf.params.items()}
 
     @property
     def grads(self):
-        return self._collect(lambda child: child.grads)
+        return {f"{path}.{key}": a for path, leaf in self.leaves.items() for key, a in leaf.grads.items()}
 
     @property
     def running(self):
-        return self._collect(lambda child: child.running)
+        return {f"{path}.{key}": a for path, leaf in self.leaves.items() for key, a in leaf.running.items()}
 
     def state(self):
-        return self._collect(lambda child: child.state())
+        return {f"{path}.{key}": a for path, leaf in self.leaves.items() for key, a in leaf.state().items()}
 
     def astype(self, dtype):
         for child in self.children.values():
@@ -51,10 +53,13 @@ class Container(Layer):
 
 
 class Rectified:
-    """A normalizer and the ReLU behind it, run as one layer: the normalizer rectifies, the ReLU sees to the estimate."""
+    """A normalizer and the ReLU behind it, run as one layer: the normalizer rectifies, the ReLU sees to the estimate.
 
-    def __init__(self, norm, relu):
-        self.norm, self.relu = norm, relu
+    later: in training the convolution behind rectifies, while it reads. See rectified.py.
+    """
+
+    def __init__(self, norm, relu, later=False):
+        self.norm, self.relu, self.later = norm, relu, later
 
     def carry(self, x, estimate, training=False):
         return self._rectifying(self.norm.carry, x, estimate, training)
@@ -63,18 +68,29 @@ class Rectified:
         return self._rectifying(self.norm.fork, x, estimate, training)
 
     def _rectifying(self, run, x, estimate, training):
-        self.norm.rectifies = True
+        self.norm.rectifies, self.trained = "later" if self.later and training else "now", training
         try:
             y, main, *side = run(x, estimate, training)
         finally:
             self.norm.rectifies = False
         return y, self.relu.carry_estimate(main), *side
 
-    def carry_backward(self, dy, dmoments):
-        return self.norm.carry_backward(dy, self.relu.carry_estimate_backward(dmoments))
+    def carry_backward(self, dy, dmoments, plus=None):
+        return self._adding(plus, self.norm.carry_backward, dy, self.relu.carry_estimate_backward(dmoments))
 
-    def fork_backward(self, dy, dmain, dside):
-        return self.norm.fork_backward(dy, self.relu.carry_estimate_backward(dmain), dside)
+    def fork_backward(self, dy, dmain, dside, plus=None):
+        return self._adding(plus, self.norm.fork_backward, dy, self.relu.carry_estimate_backward(dmain), dside)
+
+    def _adding(self, plus, run, *arguments):
+        """What `run` returns, with plus added to dx."""
+        if plus is None or not self.trained:
+            dx, *rest = run(*arguments)
+            return dx if plus is None else add(dx, plus), *rest
+        self.norm.plus = plus
+        try:
+            return run(*arguments)
+        finally:
+            self.norm.plus = None
 
 
 class Sequential(Container):
@@ -113,8 +129,10 @@ def paired(layers):
     for layer in layers:
         if pairs and isinstance(layer, ReLU) and isinstance(pairs[-1], Normalizer):
             pairs[-1] = Rectified(pairs[-1], layer)
-        else:
-            pairs.append(layer)
+            continue
+        if pairs and isinstance(layer, Conv2d) and isinstance(pairs[-1], Rectified):
+            pairs[-1].later = True
+        pairs.append(layer)
     return pairs
 
 
@@ -136,24 +154,38 @@ class Residual(Container):
 
     def carry(self, x, estimate, training=False):
         y, main, kept = self.head.fork(x, estimate, training) if self.head else (x, estimate, estimate)
-        for layer in self.body:
+        for layer in self.body[:-1]:
             y, main = layer.carry(y, main, training)
         skip, side = self.children["shortcut"].carry(x, kept, training)
+        last = self.body[-1] if self.body else Identity()
+        joins = isinstance(last, Conv2d)  # such a layer adds the shortcut while it writes
+        if joins:
+            last.plus = skip
+        y, main = last.carry(y, main, training)
         self._joined = None
         if main is not None and side is not None and main.travel != "held":
             self._joined = main.moments, side.moments
             main = main._replace(moments=transport.add(*self._joined))
-        return add(y, skip), main
+        return y if joins else add(y, skip), main
 
     def carry_backward(self, dy, dmoments):
         dmain, dside = dmoments, None
         if self._joined is not None and dmoments is not None:
             dmain, dside = transport.add_backward(dmoments, *self._joined)
         dskip, dkept = self.children["shortcut"].carry_backward(dy, dside)
-        for layer in reversed(self.body):
+        first = None if self.head or not self.body else self.body[0]
+        for layer in reversed(self.body if first is None else self.body[1:]):
             dy, dmain = layer.carry_backward(dy, dmain)
         if self.head:
-            dx, darrived = self.head.fork_backward(dy, dmain, dkept)
-        else:
-            dx, darrived = dy, plus(dmain, dkept)
+            return self._with_skip(self.head, self.head.fork_backward, dskip, dy, dmain, dkept)
+        if first is None:
+            return add(dy, dskip), plus(dmain, dkept)
+        dx, darrived = self._with_skip(first, first.carry_backward, dskip, dy, dmain)
+        return dx, plus(darrived, dkept)
+
+    def _with_skip(self, layer, backward, dskip, *arguments):
+        """backward(*arguments) with dskip added to its dx, by the layer itself if it can."""
+        if isinstance(layer, Rectified):
+            return backward(*arguments, plus=dskip)
+        dx, darrived = backward(*arguments)
         return add(dx, dskip), darrived

@@ -52,7 +52,12 @@ def channels_last(x, channels, axis):
     x = _arguments.array("x", x)
     if x.ndim < 2 or not -x.ndim <= axis < x.ndim or x.shape[axis] != channels:
         raise ValueError(f"x has shape {x.shape}; expected {channels} channels on axis {axis}")
-    return np.moveaxis(x, axis, -1)
+    return x if axis in (-1, x.ndim - 1) else np.moveaxis(x, axis, -1)
+
+
+def channels_back(y, axis):
+    """The inverse of channels_last."""
+    return y if axis in (-1, y.ndim - 1) else np.moveaxis(y, -1, axis)
 
 
 class Layer:
@@ -142,7 +147,8 @@ class Layer:
         """Overwrite gradients by name, in place; None is left out."""
         for name, gradient in gradients.items():
             if gradient is not None:
-                self.grads[name][...] = np.reshape(gradient, self.grads[name].shape)
+                kept = self.grads[name]
+                kept[...] = gradient if np.shape(gradient) == kept.shape else np.reshape(gradient, kept.shape)
 
     def add_grads(self, **gradients):
         """Add to gradients by name; None is left out."""
@@ -182,15 +188,21 @@ class Layer:
 class Normalizer(Layer):
     """A layer that may do the work of a ReLU behind it: a network sets `rectifies` for the length of a forward."""
 
-    rectifies = False
+    rectifies = False  # or "now", or "later": the convolution behind does it
+    plus = None  # what the next backward adds to dx, and then forgets
 
     def run(self, forward, *arguments):
         """The results of a pure forward; its y rectified while this layer `rectifies`."""
-        return rectified.forward(forward, *arguments) if self.rectifies else forward(*arguments)
+        if not self.rectifies:
+            return forward(*arguments)
+        return rectified.forward(forward, *arguments, later=self.rectifies == "later")
 
     def run_backward(self, backward, dy, *arguments, y):
         """The results of a pure backward; y is the rectified one of `run`, or None."""
-        return backward(dy, *arguments) if y is None else rectified.backward(backward, dy, y, *arguments)
+        if y is None:
+            return backward(dy, *arguments)
+        plus, self.plus = self.plus, None
+        return rectified.backward(backward, dy, y, *arguments, plus=plus)
 
 
 class Identity(Layer):

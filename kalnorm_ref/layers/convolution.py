@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import _arguments, transport
-from ..convolution import conv2d_backward, conv2d_forward
+from ..convolution import conv2d_backward, convolve
 from .base import Layer
 
 
@@ -21,10 +21,13 @@ class Conv2d(Layer):
         std = np.sqrt(2 / (kh * kw * c_out))
         weight = np.random.default_rng(rng).normal(0, std, (kh, kw, c_in, c_out)).astype(dtype)
         super().__init__(weight=weight, **({"bias": np.zeros(c_out, dtype)} if bias else {}))
+        self.plus = None  # a residual block sets it: what the next forward adds to y
         self.stride, self.padding = _arguments.whole("stride", stride, 1), _arguments.pads(padding)
 
     def forward(self, x, training=False):
-        y, cache = conv2d_forward(x, self.params["weight"], self.params.get("bias"), self.stride, self.padding)
+        plus, self.plus = self.plus, None
+        bias = self.params.get("bias")
+        y, cache = convolve(x, self.params["weight"], bias, self.stride, self.padding, plus)
         self.input_size = x.shape[1:3]
         return self.keep(y, cache)
 

@@ -13,7 +13,7 @@ import numpy as np
 from .. import _arguments, _group_checks
 from ..group_kalman_norm import group_kalman_norm_backward, group_kalman_norm_forward
 from ..group_norm import group_norm_backward, group_norm_forward
-from .base import Estimate, Normalizer, arriving, channels_last
+from .base import Estimate, Normalizer, arriving, channels_back, channels_last
 from .gain import Gain
 from .options import choice
 from .transition import TRANSITIONS, Transition
@@ -48,7 +48,7 @@ class GroupNorm(Normalizer):
 
     def images(self, y, shape):
         """The inverse of positions."""
-        return np.moveaxis(y.reshape(shape), -1, self.channel_axis)
+        return channels_back(y.reshape(shape), self.channel_axis)
 
     def forward(self, x, training=False):
         x, shape = self.positions(x)
@@ -58,7 +58,7 @@ class GroupNorm(Normalizer):
 
     def backward(self, dy):
         cache, y = self.take(dy)
-        dy = np.moveaxis(dy, self.channel_axis, -1)
+        dy = channels_last(dy, len(self.params["gamma"]), self.channel_axis)
         dx, dgamma, dbeta = self.run_backward(group_norm_backward, dy.reshape(cache.x.shape), cache, y=y)
         self.set_grads(gamma=dgamma, beta=dbeta)
         return self.images(dx, dy.shape)
@@ -154,7 +154,7 @@ class GroupKalmanNorm(GroupNorm):
 
     def carry_backward(self, dy, dmoments):
         cache, y, arrived, gain = self.take(dy)
-        dy = np.moveaxis(dy, self.channel_axis, -1)
+        dy = channels_last(dy, len(self.params["gamma"]), self.channel_axis)
         arguments = dy.reshape(cache.x.shape), dmoments, cache
         dx, dgamma, dbeta, dprior, dgain = self.run_backward(group_kalman_norm_backward, *arguments, y=y)
         grads = {name: np.zeros_like(g) for name, g in self.grads.items()} | {"gamma": dgamma, "beta": dbeta}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import _arguments, transport
-from ..maps import avg_pool_backward, avg_pool_forward
+from ..maps import avg_pool_backward, avg_pool_forward, pad_channels_backward, pad_channels_forward
 from .base import Layer
 
 
@@ -109,11 +109,11 @@ class PadChannels(Layer):
         self.before, self.after = _arguments.whole("before", before, 0), _arguments.whole("after", after, 0)
 
     def forward(self, x, training=False):
-        return self.keep(np.pad(x, [(0, 0)] * (x.ndim - 1) + [(self.before, self.after)]), x.shape[-1])
+        return self.keep(pad_channels_forward(x, self.before, self.after))
 
     def backward(self, dy):
-        (c,) = self.take(dy)
-        return dy[..., self.before : self.before + c]
+        self.take(dy)
+        return pad_channels_backward(dy, self.before, self.after)
 
     def transport(self, moments):
         return transport.pad_channels(moments, self.before, self.after)

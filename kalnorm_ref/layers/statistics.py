@@ -14,7 +14,7 @@ from .. import _arguments
 from ..maps import relu_backward
 from ..moments import Moments, standardize, standardize_backward
 from ..running import running_average, unbiased
-from .base import Normalizer, channels_last
+from .base import Normalizer, channels_back, channels_last
 
 INFERENCE = ("running", "batch", "population")
 ABSENT = -1  # a population variance before there is one; NaN would be that of a run that diverged
@@ -105,9 +105,12 @@ class BatchNormalizer(Normalizer):
         parts = [(slice(0, full * size), slice(0, full))] if full else []
         return [*parts, (slice(full * size, n), slice(full, full + 1))] if rest else parts
 
+    def _last(self, x):
+        return channels_last(x, len(self.params["gamma"]), self.channel_axis)
+
     def over_groups(self, x, arrived, training):
         """Normalize group by group: y, the estimate to send on, the moments of the groups, and what backward needs."""
-        x = channels_last(x, len(self.params["gamma"]), self.channel_axis)
+        x = self._last(x)
         bounds, parts = self.groups(len(x), training), []
         expected = bounds[-1][1].stop
         if arrived is not None and len(arrived.mean) != expected:
@@ -121,13 +124,13 @@ class BatchNormalizer(Normalizer):
         if training:
             self._after_training(seen[0])  # in training there is no rest, and so one part
         y = ys[0] if len(ys) == 1 else np.concatenate([y.reshape(-1, x.shape[-1]) for y in ys])
-        y = np.moveaxis(y.reshape(x.shape), -1, self.channel_axis)
+        y = channels_back(y.reshape(x.shape), self.channel_axis)
         kept = bounds, caches, ys if self.rectifies else [None] * len(ys)
         return y, join(estimates), join([part.observed for part in seen]), kept
 
     def over_groups_backward(self, dy, destimate, kept, dobserved=None):
         """dx and the gradient to the moments that arrived; overwrites grads."""
-        dy, grads, parts = np.moveaxis(dy, self.channel_axis, -1), {}, []
+        dy, grads, parts = self._last(dy), {}, []
         for (images, rows), cache, y in zip(*kept, strict=True):
             group, given = dy[images].reshape(rows.stop - rows.start, -1, dy.shape[-1]), pick(destimate, rows)
             dx, darrived, more = self.normalize_backward(group, y, given, pick(dobserved, rows), cache)
@@ -136,15 +139,17 @@ class BatchNormalizer(Normalizer):
         self._overwrite(grads)
         dxs, darrived = zip(*parts, strict=True)
         dx = dxs[0] if len(dxs) == 1 else np.concatenate([dx.reshape(-1, dy.shape[-1]) for dx in dxs])
-        return np.moveaxis(dx.reshape(dy.shape), -1, self.channel_axis), join(darrived)
+        return channels_back(dx.reshape(dy.shape), self.channel_axis), join(darrived)
 
     def _overwrite(self, grads):
         """Set the gradients given; the others, of Kalman parameters without a prior, are zero."""
-        self.set_grads(**({name: np.zeros_like(g) for name, g in self.grads.items()} | grads))
+        for name in self.grads.keys() - grads.keys():
+            self.grads[name][...] = 0
+        self.set_grads(**grads)
 
     def infer(self, x):
         """Standardize with running or population statistics; both are constants to the backward."""
-        x = channels_last(x, len(self.params["gamma"]), self.channel_axis)
+        x = self._last(x)
         moments, eps = self.running_moments()
         if self.inference == "population":
             moments, eps = Moments(self.running["population_mean"], self.running["population_var"]), self.eps
@@ -154,15 +159,15 @@ class BatchNormalizer(Normalizer):
                 )
         group = x.reshape(1, -1, x.shape[-1])
         y, cache = self.run(standardize, group, moments, self.params["gamma"], self.params["beta"], eps)
-        return np.moveaxis(y.reshape(x.shape), -1, self.channel_axis), (cache, y if self.rectifies else None)
+        return channels_back(y.reshape(x.shape), self.channel_axis), (cache, y if self.rectifies else None)
 
     def infer_backward(self, dy, kept):
         cache, y = kept
-        dy = np.moveaxis(dy, self.channel_axis, -1)
+        dy = self._last(dy)
         given = dy.reshape(cache.x.shape)
         dx, _, dgamma, dbeta = standardize_backward(given if y is None else relu_backward(given, y), cache)
         self._overwrite({"gamma": dgamma, "beta": dbeta})
-        return np.moveaxis(dx.reshape(dy.shape), -1, self.channel_axis)
+        return channels_back(dx.reshape(dy.shape), self.channel_axis)
 
     def forward(self, x, training=False):
         if training or self.inference == "batch":
@@ -186,7 +191,9 @@ class BatchNormalizer(Normalizer):
         for name, new in self.averaged(seen).items():
             old = self.running[name]
             # .real: the imaginary part of a complex step has no place in an average
-            old[...] = running_average(old, new.real[rows].mean(axis=0), self.decay, self.step)
+            new = new.real[rows]
+            new = new[0] if len(new) == 1 else new.mean(axis=0)
+            old[...] = running_average(old, new, self.decay, self.step)
         self.counters["step"] += 1
 
     def averaged_rows(self):

@@ -68,7 +68,7 @@ def conv2d(estimate, weight, stride, padding, input_size):
     """
     f, g = border(weight.shape[:2], stride, padding, input_size)
     a, w = _taps(estimate.mean, weight), _taps(estimate.var, weight**2)
-    return Moments(_weigh(f, a), _weigh(f, w) + (a * (g @ a)).sum(axis=-2))
+    return Moments(_weigh(f, a), _weigh(f, w) + (a * _across(g, a)).sum(axis=0))
 
 
 @checked(_transport_checks.conv2d_backward)
@@ -80,9 +80,9 @@ def conv2d_backward(doutput, estimate, weight, stride, padding, input_size):
     """
     f, g = border(weight.shape[:2], stride, padding, input_size)
     a = _taps(estimate.mean, weight)
-    dmean, dvar = (d[..., None, :] for d in doutput)
-    da = f[:, None] * dmean + 2 * dvar * (g @ a)
-    dw = f[:, None] * dvar
+    dmean, dvar = doutput
+    da = _each(f, dmean) + 2 * dvar * _across(g, a)
+    dw = _each(f, dvar)
     flat = weight.reshape(-1, *weight.shape[2:])  # (K, C_in, C_out)
     dweight = _by_tap(estimate.mean, da) + 2 * flat * _by_tap(estimate.var, dw)
     destimate = Moments(_from_taps(da, flat), _from_taps(dw, flat**2))
@@ -90,20 +90,33 @@ def conv2d_backward(doutput, estimate, weight, stride, padding, input_size):
 
 
 def _taps(statistic, weight):
-    """sum over the input channels at each tap: (..., C_in) with (kh, kw, C_in, C_out) -> (..., K, C_out)."""
-    return np.tensordot(statistic, weight.reshape(-1, *weight.shape[2:]), axes=((-1,), (1,)))
+    """sum over the input channels at each tap: (..., C_in) with (kh, kw, C_in, C_out) -> (K, ..., C_out)."""
+    taps = statistic.reshape(-1, statistic.shape[-1]) @ weight.reshape(-1, *weight.shape[2:])
+    return taps.reshape(-1, *statistic.shape[:-1], weight.shape[-1])
 
 
 def _weigh(f, taps):
-    return (f[:, None] * taps).sum(axis=-2)
+    """sum_k f_k taps_k."""
+    return np.tensordot(f, taps, axes=1)
+
+
+def _across(g, taps):
+    """sum_l G_kl taps_l, for each k."""
+    return np.tensordot(g, taps, axes=1)
+
+
+def _each(f, statistic):
+    """f_k times the statistic, for each k."""
+    return np.multiply.outer(f, statistic)
 
 
 def _by_tap(statistic, dtaps):
-    """Gradient of _taps to the weight: (..., C_in) with (..., K, C_out) -> (K, C_in, C_out), summed over batches."""
-    statistic, dtaps = statistic.reshape(-1, statistic.shape[-1]), dtaps.reshape(-1, *dtaps.shape[-2:])
-    return np.moveaxis(np.tensordot(statistic, dtaps, axes=((0,), (0,))), 0, 1)
+    """Gradient of _taps to the weight: (..., C_in) with (K, ..., C_out) -> (K, C_in, C_out), summed over batches."""
+    statistic = statistic.reshape(-1, statistic.shape[-1])
+    return statistic.T @ dtaps.reshape(len(dtaps), len(statistic), dtaps.shape[-1])
 
 
 def _from_taps(dtaps, flat):
-    """Gradient of _taps to the statistic: (..., K, C_out) with (K, C_in, C_out) -> (..., C_in)."""
-    return np.tensordot(dtaps, flat, axes=((-2, -1), (0, 2)))
+    """Gradient of _taps to the statistic: (K, ..., C_out) with (K, C_in, C_out) -> (..., C_in)."""
+    batches = dtaps.reshape(len(dtaps), -1, dtaps.shape[-1])
+    return (batches @ flat.swapaxes(1, 2)).sum(axis=0).reshape(*dtaps.shape[1:-1], flat.shape[1])
