@@ -58,6 +58,7 @@ cdef extern from "_kernels.h" nogil:
         ) noexcept nogil
         void (*stretch)(Py_ssize_t, Py_ssize_t, const float *, const Affine *, float *) noexcept nogil
     const Kernels *kernels
+    void fetch(const void *, Py_ssize_t, int)
     int usable_sets()
     const char *set_name(int)
     const char *chosen_set()
@@ -625,7 +626,7 @@ cdef void batch_moments(
         for index in range(at.down * at.across):
             tile_moments(x, at, index, planes)
     else:
-        for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
+        for index in prange(at.down * at.across, num_threads=at.inner, schedule="dynamic", chunksize=16):
             tile_moments(x, at, index, planes)
     merge(planes, at)
     for j in range(at.channels):
@@ -652,7 +653,7 @@ cdef void batch_sums(
         for index in range(at.down * at.across):
             tile_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, planes)
     else:
-        for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
+        for index in prange(at.down * at.across, num_threads=at.inner, schedule="dynamic", chunksize=16):
             tile_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, planes)
     merge(planes, at)
     merge(planes + at.plane, at)
@@ -675,7 +676,7 @@ cdef void batch_combine(
         for index in range(at.down * at.across):
             tile_combine(dy, x + g * at.size, at, index, c, terms, single, plus, out + g * at.size)
     else:
-        for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
+        for index in prange(at.down * at.across, num_threads=at.inner, schedule="dynamic", chunksize=16):
             tile_combine(dy, x + g * at.size, at, index, c, terms, single, plus, out + g * at.size)
 
 
@@ -1378,7 +1379,7 @@ cdef enum:
     GRADIENTS = 1 << 24  # numbers, at most, in those gradients, or else fewer bands
     WORK = 1 << 20  # multiplications from which threads share out the images
     BLOCK = 8  # rows of a weight that are transposed together
-    ROWS_AT_ONCE = 4  # of y, in one sweep
+    AHEAD = 4  # rows between what is computed and what is fetched from memory
     CACHED = 8192  # numbers of x and dy, about, that a pass over the patches reads again and again
     PERIOD = 256  # numbers of a term of a Feed, at most, unless there are more channels
     PART = 1024  # numbers of the bands' gradients that are added up together
@@ -1511,13 +1512,17 @@ cdef void image_forward(
     const real *x, const Source *source, const real *weight, const real *bias, const real *plus, real *y, Conv at,
     real *room
 ) noexcept nogil:
-    """y of one image; `room` is for x in its border. A few rows at a time, that are read while others are computed."""
+    """y of one image, row by row; `room` is for x in its border."""
     cdef Sweep s = forward_sweep(at)
     cdef Feed feed = feed_of(source, room + at.x_room)
-    cdef Py_ssize_t r = 0, done = 0, until
-    while r < at.rows:
-        s.rows = min(ROWS_AT_ONCE, at.rows - r)
-        until = (r + s.rows - 1) * at.stride + at.kh
+    cdef Py_ssize_t r, done = 0, until, x_line = at.width * at.c_in
+    s.rows = 1
+    for r in range(at.rows):
+        until = r * at.stride + at.kh
+        fetch(x + (until + AHEAD) * x_line, at.stride * x_line * sizeof(real), False)
+        fetch(y + (r + 1) * s.out_down, s.out_down * sizeof(real), True)
+        if plus != NULL:
+            fetch(plus + (r + 1) * s.out_down, s.out_down * sizeof(real), False)
         bordered(x, feed, at.height, at.width, at.c_in, at.top, at.left, at.wide, done, until, room)
         if real is float:
             kernels.sweep_float(
@@ -1527,7 +1532,7 @@ cdef void image_forward(
             kernels.sweep_double(
                 &s, room + r * s.down, weight, bias, plus + r * s.out_down if plus != NULL else NULL, y + r * s.out_down
             )
-        r, done = r + s.rows, until
+        done = until
 
 
 cdef void image_backward(
@@ -1545,6 +1550,8 @@ cdef void image_backward(
         s.rows = min(max(1, CACHED // (s.down + line)), at.rows - r)
         until = (r + s.rows - 1) * at.stride + at.kh
         bordered(x, feed, at.height, at.width, at.c_in, at.top, at.left, at.wide, x_done, until, room)
+        fetch(x + (until + 1) * at.width * at.c_in, s.rows * at.stride * at.width * at.c_in * sizeof(real), False)
+        fetch(dy + (r + s.rows) * at.columns * at.c_out, s.rows * at.columns * at.c_out * sizeof(real), False)
         x_done, until = until, at.above + r + s.rows
         bordered(dy, plain, at.rows, at.columns, at.c_out, at.above, at.before, at.dy_wide, dy_done, until, map)
         dy_done, u = until, (at.above + r) * line + at.before * at.c_out
@@ -1616,8 +1623,8 @@ cdef void all_forward(
     const real *x, const Source *source, const real *weight, const real *bias, const real *plus, real *y, Conv at,
     real *rooms
 ) noexcept nogil:
-    cdef Py_ssize_t n, size = at.rows * at.columns * at.c_out
-    for n in prange(at.images, num_threads=at.threads, schedule="dynamic"):
+    cdef Py_ssize_t n
+    for n in prange(at.images, num_threads=at.threads, schedule="dynamic", chunksize=max(1, min(4, at.images // 16))):
         one_forward(x, source, weight, bias, plus, y, at, n, rooms + threadid() * (at.x_room + at.feed_room))
 
 
@@ -1665,10 +1672,10 @@ cdef void all_backward(
 
 
 cdef cnp.ndarray slackened(cnp.ndarray a):
-    """A copy in one row with slack behind it, for vectors that read past its end."""
-    cdef Py_ssize_t size = cnp.PyArray_SIZE(a)
-    cdef cnp.ndarray out = fresh((size + SLACK,), cnp.PyArray_TYPE(a))
-    cdef Py_ssize_t width = cnp.PyArray_ITEMSIZE(a)
+    """A copy in one row, aligned to the lines of the cache, with slack behind it for vectors that read past its end."""
+    cdef Py_ssize_t size = cnp.PyArray_SIZE(a), width = cnp.PyArray_ITEMSIZE(a)
+    cdef cnp.ndarray out = fresh((size + SLACK + ALIGNMENT,), cnp.PyArray_TYPE(a))
+    out = out[(ALIGNMENT - <Py_ssize_t>data(out) % ALIGNMENT) % ALIGNMENT // width:]
     memcpy(data(out), data(a), size * width)
     memset(<char *>data(out) + size * width, 0, SLACK * width)
     return out
@@ -1726,7 +1733,7 @@ def convolved(x, weight, bias, stride, padding, plus):
     cdef bint single = is_single(image)
     cdef void *of_b = NULL
     cdef void *of_plus = NULL
-    if at.c_out % SLACK:
+    if at.c_out % SLACK or <Py_ssize_t>data(w) % ALIGNMENT:
         w = slackened(w)
     if bias is not None:
         b = slackened(contiguous(bias, image, weight.shape[3:]))

@@ -1,4 +1,4 @@
-"""What every test file shares: the choice of backend."""
+"""What every test file shares: the choice of backend, of its kernels and of the number of threads."""
 
 import os
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kalnorm_ref as kr
+from kalnorm_ref import backend as backends
 
 
 @pytest.fixture(params=["numpy", "cython"])
@@ -19,6 +20,27 @@ def backend(request):
         pytest.skip(str(error))
     with context:
         yield request.param
+
+
+@pytest.fixture
+def each_set():
+    """A function that goes through the instruction sets of this machine: each is in use while its name is out."""
+    core = backends._core
+    before = core.instruction_set()
+
+    def through():
+        for name in core.instruction_sets():
+            core.use_instruction_set(name)
+            yield name
+
+    yield through
+    core.use_instruction_set(before)
+
+
+@pytest.fixture
+def one_thread(monkeypatch):
+    """Where threads are not the point."""
+    monkeypatch.setattr(backends, "_num_threads", 1)
 
 
 @pytest.fixture

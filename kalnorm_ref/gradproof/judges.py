@@ -40,6 +40,10 @@ def gradients(case):
             after = forward(*arguments)[-1:]
         case "result":
             after = (*arguments, forward(*arguments))
+        case "result alone":
+            after = (forward(*arguments),)
+        case "options":
+            after = [a for i, a in enumerate(arguments) if i not in dict(pair.differentiable)]
         case "arguments":
             after = arguments
     return _chosen(case, getattr(pair.owner, pair.backward)(*given, *after))

@@ -28,7 +28,8 @@ class Pair(NamedTuple):
     differentiable: tuple  # (index, name) of each argument that has a gradient, in the order of the gradients
     loops: ModuleType
     kind: str  # what backward receives after the gradients from above: "arguments", "cache", "result" (all arguments,
-    # then the result); or "loss": forward itself has returned the gradient
+    # then the result), "result alone", "options" (the arguments that have no gradient); or "loss": forward itself has
+    # returned the gradient
     twin: bool  # whether there is a compiled twin
     draw: Callable  # of a Draw: yields label, arguments, gradients from above
 
