@@ -83,6 +83,7 @@ cdef struct Layout:
     Py_ssize_t down, across  # tiles of a batch
     Py_ssize_t plane  # down * channels, the numbers of one sum of every tile
     int outer, inner  # threads over batches, threads over the tiles of one
+    bint observed  # the planes of tile_moments are there already
 
 
 cdef struct Tile:
@@ -425,6 +426,7 @@ cdef Layout layout_of(cnp.ndarray x) except *:
     at.samples = max(16, min(ROWS, TILE // min(at.channels, COLUMNS)))
     at.down = max(1, (at.m + at.samples - 1) // at.samples)
     at.plane = at.down * at.channels
+    at.observed = False
     at.outer = threads if at.batches >= MANY else 1
     at.inner = 1 if at.batches >= MANY else threads
     return at
@@ -622,7 +624,9 @@ cdef void batch_moments(
     x += g * at.size
     mean += g * at.channels
     var += g * at.channels
-    if at.inner == 1:
+    if at.observed:
+        pass  # the tiles were seen when x was written
+    elif at.inner == 1:
         for index in range(at.down * at.across):
             tile_moments(x, at, index, planes)
     else:
@@ -683,12 +687,25 @@ cdef void batch_combine(
 # ---- all batches: every loop over x is one of these three ----------------------------------------------------------
 
 
-cdef int moments_of(cnp.ndarray x, Layout at, double *mean, double *var) except -1:
-    """Mean and variance of a contiguous x."""
-    cdef cnp.ndarray room = fresh((at.outer * 4 * at.plane,), cnp.NPY_FLOAT64)
+cdef class Observed:
+    """What tile_moments says of the tiles of y, one batch, from when it was written."""
+
+    cdef readonly cnp.ndarray y
+    cdef cnp.ndarray planes
+    cdef Layout at
+
+
+cdef int moments_of(cnp.ndarray x, Layout at, double *mean, double *var, observed=None) except -1:
+    """Mean and variance of a contiguous x; `observed`, if it is of x itself, saves reading it."""
+    cdef cnp.ndarray room
     cdef bint single = is_single(x)
     cdef double *planes
     cdef Py_ssize_t g
+    cdef Observed seen
+    if observed is not None:
+        seen = observed
+        at.observed = data(seen.y) == data(x) and seen.at.m == at.m and seen.at.channels == at.channels
+    room = seen.planes if at.observed else fresh((at.outer * 4 * at.plane,), cnp.NPY_FLOAT64)
     for g in prange(at.batches, nogil=True, num_threads=at.outer, schedule="static"):
         planes = numbers(room) + threadid() * 4 * at.plane
         if single:
@@ -1078,8 +1095,8 @@ def batch_norm_forward(x, gamma, beta, eps=1e-5):
     return batch_forward(x, gamma, beta, eps, PLAIN)
 
 
-cdef tuple batch_forward(x, gamma, beta, eps, int relu):
-    cdef tuple made = kalman_forward(x, gamma, beta, None, None, eps, None, relu)  # without a prior: this method
+cdef tuple batch_forward(x, gamma, beta, eps, int relu, observed=None):
+    cdef tuple made = kalman_forward(x, gamma, beta, None, None, eps, None, relu, observed)  # without a prior: this method
     cache = named_tuple(named("moments", "StandardizeCache"), (x, made[2], made[3], made[4], made[5]))
     return made[0], moments_like(made[2], made[1]), cache
 
@@ -1111,13 +1128,13 @@ def batch_renorm_forward(x, gamma, beta, corr_r, corr_d, eps=1e-5):
     return renorm_forward(x, gamma, beta, corr_r, corr_d, eps, PLAIN)
 
 
-cdef tuple renorm_forward(x, gamma, beta, corr_r, corr_d, double eps, int relu):
+cdef tuple renorm_forward(x, gamma, beta, corr_r, corr_d, double eps, int relu, observed=None):
     cdef cnp.ndarray source = contiguous(x)
     cdef tuple shape = statistics_shape(source)
     cdef Layout at = layout_of(source)
     cdef cnp.ndarray mean = empty(shape), var = empty(shape), rstd = empty(shape), rows = empty((2, mean.size))
     cdef Terms terms
-    moments_of(source, at, numbers(mean), numbers(var))
+    moments_of(source, at, numbers(mean), numbers(var), observed)
     rstd_of(numbers(var), eps, var.size, numbers(rstd))
     renorm_terms(&terms, mean, rstd, gamma, beta, corr_r, corr_d, shape, rows)
     terms.centre, terms.scale, terms.shift = terms.y_centre, terms.y_scale, terms.y_shift
@@ -1177,8 +1194,8 @@ def kalman_norm_forward(x, gamma, beta, prior, gain, eps=1e-5):
     return fusing_forward(x, gamma, beta, prior, gain, eps, PLAIN)
 
 
-cdef tuple fusing_forward(x, gamma, beta, prior, gain, eps, int relu):
-    y, source, *kept = kalman_forward(x, gamma, beta, prior, gain, eps, None, relu)
+cdef tuple fusing_forward(x, gamma, beta, prior, gain, eps, int relu, observed=None):
+    y, source, *kept = kalman_forward(x, gamma, beta, prior, gain, eps, None, relu, observed)
     return y, moments_like(kept[0], source), named_tuple(named("kalman_norm", "KalmanNormCache"), [x, *kept])
 
 
@@ -1186,7 +1203,7 @@ def kalman_norm_backward(dy, destimate, cache):
     return kalman_backward(dy, destimate, cache, False, None)
 
 
-cdef tuple kalman_forward(x, gamma, beta, prior, gain, double eps, tuple shape, int relu):
+cdef tuple kalman_forward(x, gamma, beta, prior, gain, double eps, tuple shape, int relu, observed=None):
     """Kalman normalization of a channel, or, with a `shape` (..., G) of the statistics, of a row of k = C/G channels.
 
     Returns: y, x contiguous, then everything in the cache behind x.
@@ -1205,7 +1222,7 @@ cdef tuple kalman_forward(x, gamma, beta, prior, gain, double eps, tuple shape, 
     part = numbers(rows)
     xbar, s, rstd = empty(shape), empty(shape), empty(shape)
     if k == 1:
-        moments_of(source, at, numbers(xbar), numbers(s))
+        moments_of(source, at, numbers(xbar), numbers(s), observed)
     else:
         moments_of(source, at, part, part + n)
         collapsed(part, part + n, k, n // k, numbers(xbar), numbers(s))
@@ -1344,15 +1361,15 @@ def group_kalman_norm_backward(dy, destimate, cache):
 # ---- the same with a ReLU behind, in the same loops: twins of rectified.py -----------------------------------------
 
 
-def rectified_forward(name, later, x, *rest):
-    """The forward `name` with its y rectified, now or later."""
+def rectified_forward(name, later, observed, x, *rest):
+    """The forward `name` with its y rectified, now or later; `observed` is what there is known of x, or None."""
     cdef int relu = LATER if later else RECTIFIED
     if name == "batch_norm_forward":
-        return batch_forward(x, rest[0], rest[1], rest[2], relu)
+        return batch_forward(x, rest[0], rest[1], rest[2], relu, observed)
     if name == "batch_renorm_forward":
-        return renorm_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], relu)
+        return renorm_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], relu, observed)
     if name == "kalman_norm_forward":
-        return fusing_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], relu)
+        return fusing_forward(x, rest[0], rest[1], rest[2], rest[3], rest[4], relu, observed)
     if name == "group_norm_forward":
         return grouped_forward(x, rest[0], rest[1], rest[2], rest[3], relu)
     if name == "group_kalman_norm_forward":
@@ -1621,11 +1638,27 @@ cdef void tap_transposed(const real *tap, Conv at, real *out) noexcept nogil:
 
 cdef void all_forward(
     const real *x, const Source *source, const real *weight, const real *bias, const real *plus, real *y, Conv at,
-    real *rooms
+    Py_ssize_t beside, Layout of_y, double *planes, real *rooms
 ) noexcept nogil:
-    cdef Py_ssize_t n
-    for n in prange(at.images, num_threads=at.threads, schedule="dynamic", chunksize=max(1, min(4, at.images // 16))):
-        one_forward(x, source, weight, bias, plus, y, at, n, rooms + threadid() * (at.x_room + at.feed_room))
+    """y of all images, `beside` of them at a time; then, if there are planes, tile_moments of the tiles that they fill."""
+    cdef Py_ssize_t k
+    for k in prange((at.images + beside - 1) // beside, num_threads=at.threads, schedule="dynamic"):
+        some_forward(
+            x, source, weight, bias, plus, y, at, k, beside, of_y, planes,
+            rooms + threadid() * (at.x_room + at.feed_room)
+        )
+
+
+cdef void some_forward(
+    const real *x, const Source *source, const real *weight, const real *bias, const real *plus, real *y, Conv at,
+    Py_ssize_t k, Py_ssize_t beside, Layout of_y, double *planes, real *room
+) noexcept nogil:
+    cdef Py_ssize_t n, tile, tiles = beside * at.rows * at.columns // of_y.samples * of_y.across
+    for n in range(k * beside, min((k + 1) * beside, at.images)):
+        one_forward(x, source, weight, bias, plus, y, at, n, room)
+    if planes != NULL:
+        for tile in range(k * tiles, (k + 1) * tiles):
+            tile_moments(y, of_y, tile, planes)
 
 
 cdef void one_forward(
@@ -1719,11 +1752,12 @@ cdef Source source_of(x):
 
 
 def conv2d_forward(x, weight, bias, stride, padding):
-    return convolved(x, weight, bias, stride, padding, None)
+    y, cache, _ = convolved(x, weight, bias, stride, padding, None, False)
+    return y, cache
 
 
-def convolved(x, weight, bias, stride, padding, plus):
-    """conv2d_forward, of an x that may be a Deferred; plus is added to y, or None."""
+def convolved(x, weight, bias, stride, padding, plus, observe):
+    """conv2d_forward, of an x that may be a Deferred; plus is added to y, or None. Third: y Observed, or None."""
     cdef Conv at = conv_of(x, weight, stride, padding)
     cdef Source source = source_of(x)
     cdef cnp.ndarray image = contiguous(x.x if isinstance(x, Deferred) else x), w = contiguous(weight, image), b, more
@@ -1733,6 +1767,10 @@ def convolved(x, weight, bias, stride, padding, plus):
     cdef bint single = is_single(image)
     cdef void *of_b = NULL
     cdef void *of_plus = NULL
+    cdef double *planes = NULL
+    cdef Py_ssize_t beside = max(1, min(4, at.images // BANDS))  # neighbours in memory for one thread
+    cdef Observed seen = None
+    cdef Layout of_y
     if at.c_out % SLACK or <Py_ssize_t>data(w) % ALIGNMENT:
         w = slackened(w)
     if bias is not None:
@@ -1741,18 +1779,24 @@ def convolved(x, weight, bias, stride, padding, plus):
     if plus is not None:
         more = joined(plus, y)
         of_plus = data(more)
+    of_y = layout_of(y.reshape(at.images * at.rows * at.columns, at.c_out))
+    # tiles end where groups of images do
+    if observe and at.images % beside == 0 and beside * at.rows * at.columns % of_y.samples == 0:
+        seen = Observed()
+        seen.y, seen.at, seen.planes = y, of_y, fresh((4 * of_y.plane,), cnp.NPY_FLOAT64)
+        planes = numbers(seen.planes)
     with nogil:
         if single:
             all_forward(
                 <const float *>data(image), &source, <const float *>data(w), <const float *>of_b,
-                <const float *>of_plus, <float *>data(y), at, <float *>data(rooms)
+                <const float *>of_plus, <float *>data(y), at, beside, of_y, planes, <float *>data(rooms)
             )
         else:
             all_forward(
                 <const double *>data(image), &source, <const double *>data(w), <const double *>of_b,
-                <const double *>of_plus, <double *>data(y), at, <double *>data(rooms)
+                <const double *>of_plus, <double *>data(y), at, beside, of_y, planes, <double *>data(rooms)
             )
-    return y, named_tuple(named("convolution", "Conv2dCache"), (x, weight, bias, stride, padding))
+    return y, named_tuple(named("convolution", "Conv2dCache"), (x, weight, bias, stride, padding)), seen
 
 
 def conv2d_backward(dy, cache):

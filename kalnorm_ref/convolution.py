@@ -53,16 +53,19 @@ def conv2d_forward(x, weight, bias, stride, padding):
     return y if bias is None else y + bias, Conv2dCache(x, weight, bias, stride, padding)
 
 
-def convolve(x, weight, bias, stride, padding, plus=None):
-    """conv2d_forward as a network calls it: x may be Deferred (see rectified.py), and plus, like y, is added to y."""
+def convolve(x, weight, bias, stride, padding, plus=None, observe=False):
+    """conv2d_forward as a network calls it: x may be Deferred (see rectified.py), and plus, like y, is added to y.
+
+    Returns: y, cache, and, if asked to observe, what saves the normalizer behind it reading y; None where there is none.
+    """
     if backend.get_backend() == "cython":
         if not backend.is_deferred(x):
             _, (x, weight, bias, stride, padding) = _checks.conv2d_forward(x, weight, bias, stride, padding)
         elif x.dtype.type is np.float32 and x.shape[3] == weight.shape[2]:
             _arguments.output_size(x.shape[1:3], weight.shape[:2], stride, padding)
-        return backend.convolved(x, weight, bias, stride, padding, plus)
+        return backend.convolved(x, weight, bias, stride, padding, plus, observe)
     y, cache = conv2d_forward(np.asarray(x), weight, bias, stride, padding)
-    return y if plus is None else add(y, plus), cache
+    return y if plus is None else add(y, plus), cache, None
 
 
 @twinned(_checks.conv2d_backward)

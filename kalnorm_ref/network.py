@@ -9,6 +9,7 @@ from .layers.base import Identity, Layer, Normalizer
 from .layers.convolution import Conv2d
 from .layers.kalman import KalmanNorm, plus
 from .layers.pooling import MaxPool2d
+from .layers.statistics import BatchNormalizer
 from .maps import add
 
 
@@ -107,6 +108,8 @@ class Sequential(Container):
             if isinstance(first, ReLU) and isinstance(second, MaxPool2d):
                 order[i], order[i + 1] = second, first
         self.order = tuple(paired(order))
+        for before, behind in pairwise(self.order):
+            link(last_convolution(before), first_normalizer(behind))
 
     @property
     def layers(self):
@@ -134,6 +137,26 @@ def paired(layers):
             pairs[-1].later = True
         pairs.append(layer)
     return pairs
+
+
+def last_convolution(layer):
+    """The convolution that writes what this layer returns, or None."""
+    if isinstance(layer, Residual):
+        layer = layer.body[-1] if layer.body else None
+    return layer if isinstance(layer, Conv2d) else None
+
+
+def first_normalizer(layer):
+    """The batch normalizer that, with its ReLU, reads what this layer is given, or None."""
+    if isinstance(layer, Residual):
+        layer = layer.head or (layer.body[0] if layer.body else None)
+    return layer.norm if isinstance(layer, Rectified) and isinstance(layer.norm, BatchNormalizer) else None
+
+
+def link(convolution, normalizer):
+    """Let the convolution observe, while it writes, what a normalizer of the whole batch will ask for."""
+    if convolution is not None and normalizer is not None and normalizer.statistics_batch_size is None:
+        convolution.normalizer = normalizer
 
 
 class Residual(Container):

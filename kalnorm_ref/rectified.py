@@ -12,10 +12,13 @@ from . import backend
 from .maps import add, relu_backward, relu_forward
 
 
-def forward(function, *arguments, later=False):
-    """The results of a normalizer's forward, the first of them, y, rectified."""
+def forward(function, *arguments, later=False, observed=None):
+    """The results of a normalizer's forward, the first of them, y, rectified.
+
+    observed: what the convolution before has seen of x while it wrote it, or None.
+    """
     if backend.runs_compiled(function):
-        return backend.compiled(function, "rectified_forward", arguments, later)
+        return backend.compiled(function, "rectified_forward", arguments, later, observed)
     y, *rest = function(*arguments)
     return relu_forward(y), *rest
 

@@ -190,12 +190,14 @@ class Normalizer(Layer):
 
     rectifies = False  # or "now", or "later": the convolution behind does it
     plus = None  # what the next backward adds to dx, and then forgets
+    observed = None  # what is known of the next x, from the convolution that wrote it
 
     def run(self, forward, *arguments):
         """The results of a pure forward; its y rectified while this layer `rectifies`."""
         if not self.rectifies:
             return forward(*arguments)
-        return rectified.forward(forward, *arguments, later=self.rectifies == "later")
+        observed, self.observed = self.observed, None
+        return rectified.forward(forward, *arguments, later=self.rectifies == "later", observed=observed)
 
     def run_backward(self, backward, dy, *arguments, y):
         """The results of a pure backward; y is the rectified one of `run`, or None."""

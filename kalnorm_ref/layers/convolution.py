@@ -22,12 +22,16 @@ class Conv2d(Layer):
         weight = np.random.default_rng(rng).normal(0, std, (kh, kw, c_in, c_out)).astype(dtype)
         super().__init__(weight=weight, **({"bias": np.zeros(c_out, dtype)} if bias else {}))
         self.plus = None  # a residual block sets it: what the next forward adds to y
+        self.normalizer = None  # a network sets it: the one that reads y, in one statistics batch
         self.stride, self.padding = _arguments.whole("stride", stride, 1), _arguments.pads(padding)
 
     def forward(self, x, training=False):
         plus, self.plus = self.plus, None
         bias = self.params.get("bias")
-        y, cache = convolve(x, self.params["weight"], bias, self.stride, self.padding, plus)
+        observe = training and self.normalizer is not None
+        y, cache, observed = convolve(x, self.params["weight"], bias, self.stride, self.padding, plus, observe)
+        if observe:
+            self.normalizer.observed = observed
         self.input_size = x.shape[1:3]
         return self.keep(y, cache)
 
