@@ -231,6 +231,19 @@ cdef cnp.ndarray fresh(tuple shape, int kind):
     return empty(shape, kind) if _buffers is None or size < SMALL else _buffers.take(shape, kind, size)
 
 
+cdef Buffers _scratch = Buffers()
+
+
+cdef cnp.ndarray scratch(tuple shape, int kind):
+    """An array that no result keeps: its memory is used again, outside of networks too."""
+    cdef Py_ssize_t i, size = 4 if kind == cnp.NPY_FLOAT32 else 8
+    if _buffers is not None:
+        return fresh(shape, kind)
+    for i in range(len(shape)):
+        size *= <Py_ssize_t>shape[i]
+    return empty(shape, kind) if size < SMALL else _scratch.take(shape, kind, size)
+
+
 cdef cnp.ndarray row(Py_ssize_t size):
     cdef cnp.npy_intp length = size
     return cnp.PyArray_EMPTY(1, &length, cnp.NPY_FLOAT64, 0)
@@ -705,7 +718,7 @@ cdef int moments_of(cnp.ndarray x, Layout at, double *mean, double *var, observe
     if observed is not None:
         seen = observed
         at.observed = data(seen.y) == data(x) and seen.at.m == at.m and seen.at.channels == at.channels
-    room = seen.planes if at.observed else fresh((at.outer * 4 * at.plane,), cnp.NPY_FLOAT64)
+    room = seen.planes if at.observed else scratch((at.outer * 4 * at.plane,), cnp.NPY_FLOAT64)
     for g in prange(at.batches, nogil=True, num_threads=at.outer, schedule="static"):
         planes = numbers(room) + threadid() * 4 * at.plane
         if single:
@@ -720,7 +733,7 @@ cdef int sums_of(
 ) except -1:
     """sum dy and sum dy (x - centre) scale; dy and x contiguous."""
     cdef Py_ssize_t g, size = 2 * at.plane + 4 * at.channels
-    cdef cnp.ndarray room = fresh((at.outer * size,), cnp.NPY_FLOAT64)
+    cdef cnp.ndarray room = scratch((at.outer * size,), cnp.NPY_FLOAT64)
     cdef bint single = is_single(x)
     cdef double *planes
     for g in prange(at.batches, nogil=True, num_threads=at.outer, schedule="static"):
@@ -1552,6 +1565,18 @@ cdef void image_forward(
         done = until
 
 
+cdef void sweep_rows(const real *source, Sweep s, const real *weight, real *out) noexcept nogil:
+    """All rows of a sweep, one by one, each fetching the place of the next."""
+    cdef Py_ssize_t r, rows = s.rows
+    s.rows = 1
+    for r in range(rows):
+        fetch(out + (r + 1) * s.out_down, s.columns * s.out_step * sizeof(real), True)
+        if real is float:
+            kernels.sweep_float(&s, source + r * s.down, weight, NULL, NULL, out + r * s.out_down)
+        else:
+            kernels.sweep_double(&s, source + r * s.down, weight, NULL, NULL, out + r * s.out_down)
+
+
 cdef void image_backward(
     const real *x, const Source *source, const real *transposed, const real *dy, real *dx, real *dweight, Conv at,
     real *room
@@ -1589,14 +1614,7 @@ cdef void image_backward(
             s.rows, s.columns = met(at.height, u, at.stride), met(at.width, v, at.stride)
             a = at.above + (u + at.top - a) // at.stride - s.high + 1
             b = at.before + (v + at.left - b) // at.stride - met(at.kw, b, at.stride) + 1
-            if real is float:
-                kernels.sweep_float(
-                    &s, map + a * line + b * at.c_out, transposed, NULL, NULL, dx + (u * at.width + v) * at.c_in
-                )
-            else:
-                kernels.sweep_double(
-                    &s, map + a * line + b * at.c_out, transposed, NULL, NULL, dx + (u * at.width + v) * at.c_in
-                )
+            sweep_rows(map + a * line + b * at.c_out, s, transposed, dx + (u * at.width + v) * at.c_in)
             transposed += s.high * s.run * at.c_in
 
 
@@ -1629,11 +1647,15 @@ cdef Py_ssize_t remainder(Py_ssize_t a, Py_ssize_t s) noexcept nogil:
 
 cdef void tap_transposed(const real *tap, Conv at, real *out) noexcept nogil:
     """(C_in, C_out) as (C_out, C_in), in blocks that stay in the cache's lines."""
-    cdef Py_ssize_t c, o, k
-    for c in range((at.c_in + BLOCK - 1) // BLOCK):
+    cdef Py_ssize_t c = 0, o, k
+    while c + BLOCK <= at.c_in:
         for o in range(at.c_out):
-            for k in range(c * BLOCK, min((c + 1) * BLOCK, at.c_in)):
-                out[o * at.c_in + k] = tap[k * at.c_out + o]
+            for k in range(BLOCK):
+                out[o * at.c_in + c + k] = tap[(c + k) * at.c_out + o]
+        c += BLOCK
+    for o in range(at.c_out):
+        for k in range(c, at.c_in):
+            out[o * at.c_in + k] = tap[k * at.c_out + o]
 
 
 cdef void all_forward(
@@ -1707,7 +1729,7 @@ cdef void all_backward(
 cdef cnp.ndarray slackened(cnp.ndarray a):
     """A copy in one row, aligned to the lines of the cache, with slack behind it for vectors that read past its end."""
     cdef Py_ssize_t size = cnp.PyArray_SIZE(a), width = cnp.PyArray_ITEMSIZE(a)
-    cdef cnp.ndarray out = fresh((size + SLACK + ALIGNMENT,), cnp.PyArray_TYPE(a))
+    cdef cnp.ndarray out = scratch((size + SLACK + ALIGNMENT,), cnp.PyArray_TYPE(a))
     out = out[(ALIGNMENT - <Py_ssize_t>data(out) % ALIGNMENT) % ALIGNMENT // width:]
     memcpy(data(out), data(a), size * width)
     memset(<char *>data(out) + size * width, 0, SLACK * width)
@@ -1763,7 +1785,7 @@ def convolved(x, weight, bias, stride, padding, plus, observe):
     cdef cnp.ndarray image = contiguous(x.x if isinstance(x, Deferred) else x), w = contiguous(weight, image), b, more
     cdef int kind = cnp.PyArray_TYPE(image)
     cdef cnp.ndarray y = fresh((at.images, at.rows, at.columns, at.c_out), kind)
-    cdef cnp.ndarray rooms = fresh((at.threads * (at.x_room + at.feed_room),), kind)
+    cdef cnp.ndarray rooms = scratch((at.threads * (at.x_room + at.feed_room),), kind)
     cdef bint single = is_single(image)
     cdef void *of_b = NULL
     cdef void *of_plus = NULL
@@ -1801,14 +1823,15 @@ def convolved(x, weight, bias, stride, padding, plus, observe):
 
 def conv2d_backward(dy, cache):
     x, weight, bias, stride, padding = cache
+    _scratch.give_back()
     cdef Conv at = conv_of(x, weight, stride, padding)
     cdef Source source = source_of(x)
     cdef cnp.ndarray image = contiguous(x.x if isinstance(x, Deferred) else x), w = contiguous(weight, image)
     cdef cnp.ndarray d = contiguous(dy, image, (at.images, at.rows, at.columns, at.c_out)), pixels, dbias
     cdef int kind = cnp.PyArray_TYPE(image)
-    cdef cnp.ndarray transposed = fresh((at.taps + SLACK,), kind), dx = fresh(x.shape, kind)
-    cdef cnp.ndarray rooms = fresh((at.threads * (at.x_room + at.dy_room + at.feed_room),), kind)
-    cdef cnp.ndarray dweights = fresh((at.bands, at.taps), kind)
+    cdef cnp.ndarray transposed = scratch((at.taps + SLACK,), kind), dx = fresh(x.shape, kind)
+    cdef cnp.ndarray rooms = scratch((at.threads * (at.x_room + at.dy_room + at.feed_room),), kind)
+    cdef cnp.ndarray dweights = scratch((at.bands, at.taps), kind)
     cdef bint single = is_single(image)
     cdef Terms terms
     with nogil:
@@ -2021,29 +2044,34 @@ cdef void update(
         w[i] -= lr * v[i]
 
 
-def sgd_update(w, grad, v, double lr, double momentum, double decay, double scale):
-    """In place. False, and nothing done, for arrays that are not of one size and type, float32 or float64."""
-    cdef cnp.ndarray weights = w, gradient = grad, velocity = v
-    cdef int kind = cnp.PyArray_TYPE(weights)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(weights)
-    if not (
-        (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64)
-        and is_ready(gradient, kind) and is_ready(velocity, kind) and is_ready(weights, kind)
-        and cnp.PyArray_ISWRITEABLE(weights) and cnp.PyArray_ISWRITEABLE(velocity)
-        and cnp.PyArray_SIZE(gradient) == n and cnp.PyArray_SIZE(velocity) == n
-    ):
-        return False
-    if kind == cnp.NPY_FLOAT32:
-        update(
-            <float *>data(weights), <const float *>data(gradient), <float *>data(velocity), n, <float>lr,
-            <float>momentum, <float>decay, <float>scale
-        )
-    else:
-        update(
-            <double *>data(weights), <const double *>data(gradient), <double *>data(velocity), n, lr, momentum, decay,
-            scale
-        )
-    return True
+def sgd_updates(list slots, double lr, double momentum, double scale):
+    """Update (w, grad, v, decay) of each slot in place, and return the slots whose arrays are not ones for it: those
+    that are not contiguous, of one size and of one type, float32 or float64."""
+    cdef cnp.ndarray w, grad, v
+    cdef int kind
+    cdef Py_ssize_t n
+    cdef double decay
+    cdef list left = []
+    for slot in slots:
+        w, grad, v, decay = slot
+        kind, n = cnp.PyArray_TYPE(w), cnp.PyArray_SIZE(w)
+        if not (
+            (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64)
+            and is_ready(w, kind) and is_ready(grad, kind) and is_ready(v, kind)
+            and cnp.PyArray_ISWRITEABLE(w) and cnp.PyArray_ISWRITEABLE(v)
+            and cnp.PyArray_SIZE(grad) == n and cnp.PyArray_SIZE(v) == n
+        ):
+            left.append(slot)
+        elif kind == cnp.NPY_FLOAT32:
+            update(
+                <float *>data(w), <const float *>data(grad), <float *>data(v), n, <float>lr, <float>momentum,
+                <float>decay, <float>scale
+            )
+        else:
+            update(
+                <double *>data(w), <const double *>data(grad), <double *>data(v), n, lr, momentum, decay, scale
+            )
+    return left
 
 
 # ---- twins of transport/sampled.py: a synthetic map is drawn, convolved and summed up within a thread's own room -----

@@ -161,9 +161,9 @@ def convolved(*arguments):
     return _core.convolved(*arguments)
 
 
-def sgd_update(*arguments):
-    """The compiled update of optim.update; False, and nothing done, where the arrays are not ones that it takes."""
-    return _core.sgd_update(*arguments)
+def sgd_updates(slots, *rates):
+    """Run the compiled optim.update on (w, grad, v, decay) of each slot; returns those that are left to NumPy."""
+    return _core.sgd_updates(slots, *rates) if _backend.get() == "cython" else slots
 
 
 def new_buffers():

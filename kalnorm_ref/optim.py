@@ -40,12 +40,13 @@ class SGD:
         scale = 1.0
         if self.clip_norm is not None:
             scale = min(1.0, self.clip_norm / max(gradient_norm(self.net.grads), np.finfo(float).tiny))
-        grads = self.net.grads
+        grads, slots = self.net.grads, []
         for path, w in self.net.params.items():
             if self.velocity[path].shape != w.shape:  # the first batch gave an mlp's first weight another size
                 self.velocity[path] = np.zeros_like(w)
-            decay = self.weight_decay if self.decayed(path) else 0.0
-            update(w, grads[path], self.velocity[path], self.lr, self.momentum, decay, scale)
+            slots.append((w, grads[path], self.velocity[path], self.weight_decay if self.decayed(path) else 0.0))
+        for slot in backend.sgd_updates(slots, self.lr, self.momentum, scale):
+            update(*slot, self.lr, self.momentum, scale)
 
     def state_dict(self):
         """What exact resumption needs: copies of the velocities, by path."""
@@ -63,10 +64,8 @@ class SGD:
             v[...] = state[path]
 
 
-def update(w, grad, v, lr, momentum, decay, scale):
-    """One step of (D1) in place: w and v change; grad is multiplied by scale."""
-    if backend.get_backend() == "cython" and backend.sgd_update(w, grad, v, lr, momentum, decay, scale):
-        return
+def update(w, grad, v, decay, lr, momentum, scale):
+    """One step of (D1) in place: w and v change; grad is multiplied by scale. The compiled one does it in one pass."""
     number = w.dtype.type
     v *= number(momentum)
     v += number(scale) * grad + number(decay) * w

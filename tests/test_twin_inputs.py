@@ -11,8 +11,8 @@ from twin_cases import Values, backwards, cases, convolutions, core, run, same_b
 
 import kalnorm_ref as kr
 from kalnorm_ref import backend
+from kalnorm_ref.convolution import conv2d_backward, conv2d_forward
 from kalnorm_ref.gradcheck import leaves
-from kalnorm_ref.layers.convolution import conv2d_backward, conv2d_forward
 
 
 def strided(a):

@@ -134,7 +134,7 @@ class BatchNormalizer(Normalizer):
         for (images, rows), cache, y in zip(*kept, strict=True):
             group, given = dy[images].reshape(rows.stop - rows.start, -1, dy.shape[-1]), pick(destimate, rows)
             dx, darrived, more = self.normalize_backward(group, y, given, pick(dobserved, rows), cache)
-            grads = {name: gradient + grads.get(name, 0) for name, gradient in more.items()}
+            grads = {name: gradient + grads[name] for name, gradient in more.items()} if grads else more
             parts.append((dx, darrived))
         self._overwrite(grads)
         dxs, darrived = zip(*parts, strict=True)
