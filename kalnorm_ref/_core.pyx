@@ -13,6 +13,7 @@ and leave it as double, and tiles are merged by a binary tree. The cut depends o
 threads, so a result has the same bits at any number. A ReLU behind a normalizer may be part of its loops: `rectified`.
 """
 
+import contextvars
 import math
 
 import numpy as np
@@ -56,6 +57,7 @@ cdef extern from "_kernels.h" nogil:
             const Block *, const float *, const float *, const float *, const float *, const float *, const float *,
             const Affine *, int, const float *, float *
         ) noexcept nogil
+        int (*passes)(float, float, float, float) noexcept nogil
         void (*stretch)(Py_ssize_t, Py_ssize_t, const float *, const Affine *, float *) noexcept nogil
     const Kernels *kernels
     void fetch(const void *, Py_ssize_t, int)
@@ -210,17 +212,18 @@ cdef class Buffers:
                 del self.kept[size]
 
 
-cdef Buffers _buffers = None
+_buffers = contextvars.ContextVar("kalnorm_ref_buffers", default=None)
 
 
 def reusing(Buffers buffers):
-    """Take the memory of results from `buffers`, or, given None, from nowhere in particular; returns what was so."""
-    global _buffers
-    before = _buffers
-    _buffers = buffers
-    if buffers is not None:
-        buffers.give_back()
-    return before
+    """Take the memory of results from `buffers` in this context; returns what undoes it."""
+    buffers.give_back()
+    return _buffers.set(buffers)
+
+
+def not_reusing(token):
+    """Undo `reusing`."""
+    _buffers.reset(token)
 
 
 cdef cnp.ndarray fresh(tuple shape, int kind):
@@ -228,7 +231,8 @@ cdef cnp.ndarray fresh(tuple shape, int kind):
     cdef Py_ssize_t i, size = 4 if kind == cnp.NPY_FLOAT32 else 8
     for i in range(len(shape)):
         size *= <Py_ssize_t>shape[i]
-    return empty(shape, kind) if _buffers is None or size < SMALL else _buffers.take(shape, kind, size)
+    cdef Buffers buffers = None if size < SMALL else _buffers.get()
+    return empty(shape, kind) if buffers is None else buffers.take(shape, kind, size)
 
 
 cdef Buffers _scratch = Buffers()
@@ -237,11 +241,12 @@ cdef Buffers _scratch = Buffers()
 cdef cnp.ndarray scratch(tuple shape, int kind):
     """An array that no result keeps: its memory is used again, outside of networks too."""
     cdef Py_ssize_t i, size = 4 if kind == cnp.NPY_FLOAT32 else 8
-    if _buffers is not None:
-        return fresh(shape, kind)
     for i in range(len(shape)):
         size *= <Py_ssize_t>shape[i]
-    return empty(shape, kind) if size < SMALL else _scratch.take(shape, kind, size)
+    if size < SMALL:
+        return empty(shape, kind)
+    cdef Buffers buffers = _buffers.get()
+    return (_scratch if buffers is None else buffers).take(shape, kind, size)
 
 
 cdef cnp.ndarray row(Py_ssize_t size):
@@ -488,14 +493,22 @@ cdef void tile_moments(const real *x, Layout at, Py_ssize_t index, double *plane
         total[j] = t.block.samples * centre[j] + rest[j]
 
 
-cdef bint passes(double x, const Terms *terms, Py_ssize_t c) noexcept nogil:
-    """Whether a ReLU behind the normalizer lets the gradient pass: not where y <= 0, so that NaN passes."""
-    return terms.y_scale == NULL or not (x - terms.y_centre[c]) * terms.y_scale[c] + terms.y_shift[c] <= 0
+cdef bint passes(real x, const Terms *terms, Py_ssize_t c, const float *mask, Py_ssize_t channels) noexcept nogil:
+    """Whether a ReLU behind the normalizer lets the gradient pass: not where y <= 0, so that NaN passes.
+
+    mask: the terms of y in float, where y was computed in float.
+    """
+    if terms.y_scale == NULL:
+        return True
+    if real is float:
+        if mask != NULL:
+            return kernels.passes(x, mask[0], mask[channels], mask[2 * channels])
+    return not (x - terms.y_centre[c]) * terms.y_scale[c] + terms.y_shift[c] <= 0
 
 
 cdef void tile_sums(
     const real *dy, const real *x, Layout at, Py_ssize_t index, Py_ssize_t c, const Terms *terms,
-    const float *single, double *planes
+    const float *single, const float *mask, double *planes
 ) noexcept nogil:
     """Per channel: sum dy and sum dy (x - centre) scale, from channel c of the terms on."""
     cdef Tile t = tile_at(at, index)
@@ -508,6 +521,8 @@ cdef void tile_sums(
     x += t.start
     dy += t.start
     c += t.column
+    if mask != NULL:
+        mask += t.column
     if real is float:
         if single != NULL:
             single += t.column
@@ -527,14 +542,14 @@ cdef void tile_sums(
     for i in range(t.block.samples):
         k = i * at.channels
         for j in range(t.block.width):
-            g = dy[k + j] if passes(x[k + j], terms, c + j) else 0
+            g = dy[k + j] if passes(x[k + j], terms, c + j, mask + j if mask != NULL else NULL, at.channels) else 0
             sum_dy[j] += g
             sum_dy_x_hat[j] += g * ((x[k + j] - terms.centre[c + j]) * terms.scale[c + j])
 
 
 cdef void tile_combine(
     const real *dy, const real *x, Layout at, Py_ssize_t index, Py_ssize_t c, const Terms *terms,
-    const float *single, const real *plus, real *out
+    const float *single, const float *mask, const real *plus, real *out
 ) noexcept nogil:
     """out = weight dy + scale (x - centre) + shift + plus, from channel c of the terms on; NULL drops a term."""
     cdef Tile t = tile_at(at, index)
@@ -544,6 +559,8 @@ cdef void tile_combine(
     x += t.start
     out += t.start
     c += t.column
+    if mask != NULL:
+        mask += t.column
     if dy != NULL:
         dy += t.start
     if plus != NULL:
@@ -561,7 +578,7 @@ cdef void tile_combine(
         k = i * at.channels
         for j in range(t.block.width):
             value = (x[k + j] - terms.centre[c + j]) * terms.scale[c + j] + terms.shift[c + j]
-            if dy != NULL and passes(x[k + j], terms, c + j):
+            if dy != NULL and passes(x[k + j], terms, c + j, mask + j if mask != NULL else NULL, at.channels):
                 value += terms.weight[c + j] * dy[k + j]
             out[k + j] = 0 if terms.rectify and value <= 0 else <real>value
             if plus != NULL:
@@ -575,13 +592,16 @@ cdef Affine affine(const float *single, Py_ssize_t channels) noexcept nogil:
     return relu
 
 
-cdef const float *singles(const Terms *terms, Py_ssize_t c, Py_ssize_t channels, float *room) noexcept nogil:
+cdef const float *singles(
+    const Terms *terms, Py_ssize_t c, Py_ssize_t channels, float *room, const float **mask
+) noexcept nogil:
     """The terms of one batch in float, a row of channels each: centre, scale, shift, weight, y_centre, y_scale, y_shift.
 
-    What rounding takes from a centre goes into the shift. NULL where float does not hold them all.
+    What rounding takes from a centre goes into the shift. NULL where float does not hold them; `mask` is set to those
+    of y, or to NULL where float does not hold these or there is no ReLU.
     """
     cdef Py_ssize_t j
-    cdef bint held = True
+    cdef bint held = True, y_held = terms.y_scale != NULL
     for j in range(channels):
         room[j], room[channels + j] = <float>terms.centre[c + j], <float>terms.scale[c + j]
         held &= in_float(terms.centre[c + j]) and in_float(terms.scale[c + j])
@@ -595,8 +615,9 @@ cdef const float *singles(const Terms *terms, Py_ssize_t c, Py_ssize_t channels,
             room[6 * channels + j] = <float>moved(
                 terms.y_centre, terms.y_scale, terms.y_shift, room[4 * channels + j], c + j
             )
-            held &= in_float(terms.y_centre[c + j]) and in_float(terms.y_scale[c + j])
-    return room if held else NULL
+            y_held &= in_float(terms.y_centre[c + j]) and in_float(terms.y_scale[c + j])
+    mask[0] = room + 4 * channels if y_held else NULL
+    return room if held and (y_held or terms.y_scale == NULL) else NULL
 
 
 cdef double moved(
@@ -665,13 +686,14 @@ cdef void batch_sums(
 ) noexcept nogil:
     """Per channel of batch g: sum dy and sum dy (x - centre) scale."""
     cdef Py_ssize_t c = g * at.channels, index, j
-    cdef const float *single = singles(terms, c, at.channels, <float *>(planes + 2 * at.plane))
+    cdef const float *mask
+    cdef const float *single = singles(terms, c, at.channels, <float *>(planes + 2 * at.plane), &mask)
     if at.inner == 1:
         for index in range(at.down * at.across):
-            tile_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, planes)
+            tile_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, mask, planes)
     else:
         for index in prange(at.down * at.across, num_threads=at.inner, schedule="dynamic", chunksize=16):
-            tile_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, planes)
+            tile_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, mask, planes)
     merge(planes, at)
     merge(planes + at.plane, at)
     for j in range(at.channels):
@@ -684,24 +706,25 @@ cdef void batch_combine(
 ) noexcept nogil:
     """weight dy + scale (x - centre) + shift + plus over batch g."""
     cdef Py_ssize_t c = g * at.channels, index
-    cdef const float *single = singles(terms, c, at.channels, <float *>room)
+    cdef const float *mask
+    cdef const float *single = singles(terms, c, at.channels, <float *>room, &mask)
     if dy != NULL:
         dy += g * at.size
     if plus != NULL:
         plus += g * at.size
     if at.inner == 1:
         for index in range(at.down * at.across):
-            tile_combine(dy, x + g * at.size, at, index, c, terms, single, plus, out + g * at.size)
+            tile_combine(dy, x + g * at.size, at, index, c, terms, single, mask, plus, out + g * at.size)
     else:
         for index in prange(at.down * at.across, num_threads=at.inner, schedule="dynamic", chunksize=16):
-            tile_combine(dy, x + g * at.size, at, index, c, terms, single, plus, out + g * at.size)
+            tile_combine(dy, x + g * at.size, at, index, c, terms, single, mask, plus, out + g * at.size)
 
 
 # ---- all batches: every loop over x is one of these three ----------------------------------------------------------
 
 
 cdef class Observed:
-    """What tile_moments says of the tiles of y, one batch, from when it was written."""
+    """What tile_moments says of the tiles of y, one batch, from when it was written; it serves once."""
 
     cdef readonly cnp.ndarray y
     cdef cnp.ndarray planes
@@ -717,8 +740,14 @@ cdef int moments_of(cnp.ndarray x, Layout at, double *mean, double *var, observe
     cdef Observed seen
     if observed is not None:
         seen = observed
-        at.observed = data(seen.y) == data(x) and seen.at.m == at.m and seen.at.channels == at.channels
-    room = seen.planes if at.observed else scratch((at.outer * 4 * at.plane,), cnp.NPY_FLOAT64)
+        at.observed = (
+            seen.planes is not None and data(seen.y) == data(x) and seen.at.m == at.m and at.batches == 1
+            and seen.at.channels == at.channels
+        )
+    if at.observed:
+        room, seen.planes = seen.planes, None  # merging overwrites them
+    else:
+        room = scratch((at.outer * 4 * at.plane,), cnp.NPY_FLOAT64)
     for g in prange(at.batches, nogil=True, num_threads=at.outer, schedule="static"):
         planes = numbers(room) + threadid() * 4 * at.plane
         if single:
@@ -1514,6 +1543,7 @@ cdef Feed feed_of(const Source *source, real *room) noexcept nogil:
     cdef Terms terms
     cdef Py_ssize_t j, k
     cdef float *part = <float *>room
+    cdef const float *mask
     feed.period = 0
     if source == NULL or source.channels == 0:
         return feed
@@ -1522,7 +1552,7 @@ cdef Feed feed_of(const Source *source, real *room) noexcept nogil:
         feed.period *= 2
     memset(&terms, 0, sizeof(terms))
     terms.centre, terms.scale, terms.shift = source.centre, source.scale, source.shift
-    singles(&terms, 0, source.channels, part)
+    singles(&terms, 0, source.channels, part, &mask)
     for k in range(2, -1, -1):  # from the last term on, so that none is read after it was overwritten
         for j in range(feed.period - 1, -1, -1):
             part[k * feed.period + j] = part[k * source.channels + j % source.channels]
@@ -1799,7 +1829,9 @@ def convolved(x, weight, bias, stride, padding, plus, observe):
         b = slackened(contiguous(bias, image, weight.shape[3:]))
         of_b = data(b)
     if plus is not None:
-        more = joined(plus, y)
+        more = contiguous(plus, image)
+        if shape_of(more) != shape_of(y):
+            raise ValueError(f"the map to add has shape {shape_of(more)}; expected {shape_of(y)}, the shape of y")
         of_plus = data(more)
     of_y = layout_of(y.reshape(at.images * at.rows * at.columns, at.c_out))
     # tiles end where groups of images do
@@ -1930,19 +1962,18 @@ cdef struct Pool:
     Py_ssize_t rows, width, channels, high, wide  # pooled rows of all images, x's width, channels, sides of a block
 
 
-cdef void row_pooled(const real *x, Pool at, Py_ssize_t r, real *y) noexcept nogil:
-    """Row r of y: the mean of each block."""
+cdef void row_pooled(const real *x, Pool at, Py_ssize_t r, double *total, real *y) noexcept nogil:
+    """Row r of y: the mean of each block. `total` is room for a row of doubles."""
     cdef Py_ssize_t a, v, c, columns = at.width // at.wide, line = at.width * at.channels
-    cdef real part = <real>1 / (at.high * at.wide)
     x += r * at.high * line
     y += r * columns * at.channels
-    memset(y, 0, columns * at.channels * sizeof(real))
+    memset(total, 0, columns * at.channels * sizeof(double))
     for a in range(at.high):
         for v in range(at.width):
             for c in range(at.channels):
-                y[v // at.wide * at.channels + c] += x[a * line + v * at.channels + c]
+                total[v // at.wide * at.channels + c] += x[a * line + v * at.channels + c]
     for c in range(columns * at.channels):
-        y[c] *= part
+        y[c] = <real>(total[c] / (at.high * at.wide))
 
 
 cdef void row_spread(const real *dy, Pool at, Py_ssize_t r, real *dx) noexcept nogil:
@@ -1970,12 +2001,13 @@ def avg_pool_forward(x, high, wide):
     cdef cnp.ndarray y = fresh((x.shape[0], x.shape[1] // high, x.shape[2] // wide, x.shape[3]), cnp.PyArray_TYPE(source))
     cdef bint single = is_single(source)
     cdef int threads = threads_for(cnp.PyArray_SIZE(source))
-    cdef Py_ssize_t r
+    cdef Py_ssize_t r, line = at.width // at.wide * at.channels
+    cdef cnp.ndarray room = row(threads * line)
     for r in prange(at.rows, nogil=True, num_threads=threads, schedule="static"):
         if single:
-            row_pooled(<const float *>data(source), at, r, <float *>data(y))
+            row_pooled(<const float *>data(source), at, r, numbers(room) + threadid() * line, <float *>data(y))
         else:
-            row_pooled(<const double *>data(source), at, r, <double *>data(y))
+            row_pooled(<const double *>data(source), at, r, numbers(room) + threadid() * line, <double *>data(y))
     return y
 
 
@@ -2010,7 +2042,7 @@ cdef cnp.ndarray padded(cnp.ndarray source, Py_ssize_t before, Py_ssize_t channe
     cdef cnp.ndarray out = fresh((*shape_of(source)[:-1], channels if back else wide), cnp.PyArray_TYPE(source))
     cdef bint single = is_single(source)
     cdef int threads = threads_for(cnp.PyArray_SIZE(source))
-    cdef Py_ssize_t r, rows = cnp.PyArray_SIZE(source) // max(1, wide if back else channels)
+    cdef Py_ssize_t r, rows = math.prod(shape_of(source)[:-1])
     for r in prange(rows, nogil=True, num_threads=threads, schedule="static"):
         if single:
             row_padded(<const float *>data(source), r, before, channels, wide, <float *>data(out), back)

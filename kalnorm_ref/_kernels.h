@@ -105,12 +105,13 @@ typedef struct {
                 double *);
     void (*combine)(const Block *, const float *, const float *, const float *, const float *, const float *,
                     const float *, const Affine *, int, const float *, float *);
+    int (*passes)(float, float, float, float);
     void (*stretch)(ptrdiff_t, ptrdiff_t, const float *, const Affine *, float *);
 } Kernels;
 
 #define KERNELS(set)                                                                                              \
     {#set, sweep_##set##_float, sweep_##set##_double, gather_##set##_float, gather_##set##_double,                \
-     moments_##set##_float, sums_##set##_float, combine_##set##_float, stretch_##set##_float}
+     moments_##set##_float, sums_##set##_float, combine_##set##_float, passes_##set##_float, stretch_##set##_float}
 
 static const Kernels instruction_sets[] = {
     KERNELS(portable),

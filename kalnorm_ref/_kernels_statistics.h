@@ -262,6 +262,12 @@ static void NAME(combine)(const Block *at, const float *dy, const float *x, cons
     }
 }
 
+/* Whether y = (x - centre) scale + shift, with the rounding that combine has, lets a gradient pass. */
+static int NAME(passes)(float x, float centre, float scale, float shift)
+{
+    return !((x - centre) * scale + shift <= 0);
+}
+
 /* out = max((x - centre) scale + shift, 0) for n numbers, as combine has it; `period` numbers of each term, repeated. */
 static void NAME(stretch)(ptrdiff_t n, ptrdiff_t period, const float *x, const Affine *terms, float *out)
 {

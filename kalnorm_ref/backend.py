@@ -144,11 +144,11 @@ def reusing(buffers):
 
 @contextlib.contextmanager
 def _reusing(buffers):
-    before = _core.reusing(buffers)
+    token = _core.reusing(buffers)
     try:
         yield
     finally:
-        _core.reusing(before)
+        _core.not_reusing(token)
 
 
 def is_deferred(x):

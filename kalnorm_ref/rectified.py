@@ -4,12 +4,13 @@
     backward  dy counts where y > 0, then the normalizer's own backward ; dx + plus                               (E3)
 
 `forward` and `backward` take the normalizer's function and its arguments. The compiled twins have the ReLU in their
-innermost loops; going back they find its mask from x, and never read y. With `later` they do not even write y: it is a
+innermost loops; going back they find its mask from x, and never read y (all but standardize_backward). With `later` they do not even write y: it is a
 Deferred, which the convolution behind computes from x while it reads it (convolution.convolve). np.asarray gives its y.
 """
 
 from . import backend
 from .maps import add, relu_backward, relu_forward
+from .moments import standardize_backward
 
 
 def forward(function, *arguments, later=False, observed=None):
@@ -28,7 +29,7 @@ def backward(function, dy, y, *arguments, plus=None):
 
     plus, of as many numbers as dx, is added to dx: what comes back along the shortcut of a residual block.
     """
-    if backend.runs_compiled(function):
+    if backend.runs_compiled(function) and function is not standardize_backward:
         return backend.compiled(function, "rectified_backward", (dy, *arguments), plus)
     dx, *rest = function(relu_backward(dy, y), *arguments)
     return dx if plus is None else add(dx, plus.reshape(dx.shape)), *rest

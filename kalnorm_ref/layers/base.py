@@ -1,5 +1,6 @@
 """What every layer is: a forward that keeps one cache, a backward that uses it up, and an estimate carried beside x."""
 
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -185,12 +186,33 @@ class Layer:
         return self
 
 
-class Normalizer(Layer):
-    """A layer that may do the work of a ReLU behind it: a network sets `rectifies` for the length of a forward."""
+class HandedDown:
+    """An attribute that a network sets for the length of a call; each thread has its own, since several may infer."""
 
-    rectifies = False  # or "now", or "later": the convolution behind does it
-    plus = None  # what the next backward adds to dx, and then forgets
-    observed = None  # what is known of the next x, from the convolution that wrote it
+    values = threading.local()
+
+    def __init__(self, default):
+        self.default = default
+
+    def __set_name__(self, kind, name):
+        self.name = name
+
+    def __get__(self, layer, kind=None):
+        return self.values.__dict__.get((id(layer), self.name), self.default)
+
+    def __set__(self, layer, value):
+        if value is self.default:
+            self.values.__dict__.pop((id(layer), self.name), None)
+        else:
+            self.values.__dict__[id(layer), self.name] = value
+
+
+class Normalizer(Layer):
+    """A layer that may do the work of a ReLU behind it, and of what else stands around it: a network tells it so."""
+
+    rectifies = HandedDown(False)  # or "now", or "later": the convolution behind does it
+    plus = HandedDown(None)  # what the next backward adds to dx, and then forgets
+    observed = HandedDown(None)  # what is known of the next x, from the convolution that wrote it
 
     def run(self, forward, *arguments):
         """The results of a pure forward; its y rectified while this layer `rectifies`."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import _arguments, transport
 from ..convolution import conv2d_backward, convolve
-from .base import Layer
+from .base import HandedDown, Layer
 
 
 class Conv2d(Layer):
@@ -14,6 +14,8 @@ class Conv2d(Layer):
     2 / (kh kw c_out), He fan-out; the bias at 0. `rng` is a generator or a seed.
     """
 
+    plus = HandedDown(None)  # what the next forward adds to y, and then forgets: the shortcut of a residual block
+
     def __init__(self, c_in, c_out, kernel, stride=1, padding=0, bias=False, *, rng=0, dtype=np.float64):
         kh, kw = kernel if np.shape(kernel) == (2,) else (kernel, kernel)
         for name, value in (("c_in", c_in), ("c_out", c_out), ("kernel", kh), ("kernel", kw)):
@@ -21,7 +23,6 @@ class Conv2d(Layer):
         std = np.sqrt(2 / (kh * kw * c_out))
         weight = np.random.default_rng(rng).normal(0, std, (kh, kw, c_in, c_out)).astype(dtype)
         super().__init__(weight=weight, **({"bias": np.zeros(c_out, dtype)} if bias else {}))
-        self.plus = None  # a residual block sets it: what the next forward adds to y
         self.normalizer = None  # a network sets it: the one that reads y, in one statistics batch
         self.stride, self.padding = _arguments.whole("stride", stride, 1), _arguments.pads(padding)
 
