@@ -1544,7 +1544,7 @@ cdef Feed feed_of(const Source *source, real *room) noexcept nogil:
     cdef Py_ssize_t j, k
     cdef float *part = <float *>room
     cdef const float *mask
-    feed.period = 0
+    memset(&feed, 0, sizeof(feed))
     if source == NULL or source.channels == 0:
         return feed
     feed.period = source.channels
@@ -1619,7 +1619,7 @@ cdef void image_backward(
     plain.period = 0
     s.out_down = line
     while r < at.rows:
-        s.rows = min(max(1, CACHED // (s.down + line)), at.rows - r)
+        s.rows = min(max(1, CACHED // max(1, s.down + line)), at.rows - r)
         until = (r + s.rows - 1) * at.stride + at.kh
         bordered(x, feed, at.height, at.width, at.c_in, at.top, at.left, at.wide, x_done, until, room)
         fetch(x + (until + 1) * at.width * at.c_in, s.rows * at.stride * at.width * at.c_in * sizeof(real), False)
@@ -2196,6 +2196,7 @@ cdef void all_maps_backward(
 
 cdef Maps maps_of(draws, weight, stride, padding) except *:
     cdef Maps at
+    memset(&at, 0, sizeof(at))
     cdef Conv conv = conv_of(draws, weight, stride, padding)
     at.z = layout_of(np.empty((1, conv.height * conv.width, conv.c_in), draws.dtype))
     at.u = layout_of(np.empty((1, conv.rows * conv.columns, conv.c_out), draws.dtype))

@@ -212,7 +212,7 @@ def test_what_was_observed_counts_once():
 
 @pytest.mark.parametrize("of_batch", [2, None])
 @pytest.mark.parametrize("norm", kr.models.NORMS)
-def test_a_float32_network_is_its_layers_one_by_one(norm, of_batch, backend):
+def test_a_float32_network_is_its_layers_one_by_one(norm, of_batch):
     """Training, where convolutions rectify, add and observe; inference, where they do not."""
     options = {"groups": 2} if norm in ("gn", "gkn") else {}
     net, alone = (kr.models.resnet(8, norm, statistics_batch_size=of_batch, **options) for _ in "ab")

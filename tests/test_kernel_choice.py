@@ -71,7 +71,7 @@ def test_a_wrong_choice_in_the_environment_is_said_at_the_start():
 # ---- threads -------------------------------------------------------------------------------------------------------
 
 
-NORMS = [("bn", 2), ("brn", 2), ("kn-learned", 2), ("kn-analytic", 2), ("kn-released", 2), ("bn", None), ("gkn", None)]
+NORMS = [("bn", 2), ("brn", 2), ("kn-learned", 2), ("kn-analytic", 2), ("kn-released", 2), ("bn", None)]
 
 
 @pytest.mark.parametrize(("norm", "of_batch"), NORMS)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 KERNELS = (3, 3), (1, 1), (5, 3), (2, 2), (1, 4)
 STRIDES = 1, 2, 3
 PADDINGS = 1, 0, 6, ((0, 1), (2, 0))  # 6 is beyond every kernel
-SIZES = (8, 8), (1, 1), (7, 5), (1, 7), (4, 33)
+SIZES = (8, 8), (1, 1), (7, 5), (1, 7), (4, 33), (9, 2)
 CHANNELS = 1, 3, 5, 16, 17, 31, 32, 33, 40, 64, 70
 IMAGES = 2, 1, 3, 17, 40
 WORK = 4_000_000  # multiplications of a case, at most
@@ -88,7 +88,7 @@ channels = st.one_of(st.sampled_from(CHANNELS), st.integers(1, 72))
     st.tuples(st.integers(1, 6), st.integers(1, 6)),
     st.integers(1, 5),
     st.tuples(st.tuples(st.integers(0, 6), st.integers(0, 6)), st.tuples(st.integers(0, 6), st.integers(0, 6))),
-    st.tuples(st.integers(1, 12), st.integers(1, 35)),
+    st.tuples(st.one_of(st.integers(1, 4), st.integers(1, 12)), st.one_of(st.integers(1, 4), st.integers(1, 35))),
     channels,
     channels,
     st.integers(1, 20),
@@ -189,6 +189,24 @@ def test_the_error_law_at_hard_values(spoil, eps, each_set):
         with np.errstate(over="ignore"):
             spoil(v)
         hold_to_the_law(v, eps, each_set, (m, c))
+
+
+@pytest.mark.parametrize("offset", [300, 30_000])
+@pytest.mark.parametrize("c", [1, 3, 16, 17, 70, 300])
+def test_rounding_the_mean_to_float32_costs_nothing(c, offset, each_set):
+    """Far from zero y and both gradients are as exact as x itself is, although the loops subtract a rounded mean."""
+    v = Values((1000, c), dtype=np.float32, offset=1.5 * offset, seed=5)
+    x, dy, unit = v.x.astype(float), v.dy + np.float32(3), tolerances.FAR_FROM_ZERO * 2.0**-24
+    r = 1 / np.sqrt(x.var(axis=0) + 1e-5)
+    hat, d = (x - x.mean(axis=0)) * r, dy.astype(float)
+    along, size = (d * hat).sum(axis=0), np.abs(d * hat).sum(axis=0)
+    for name in each_set():
+        y, _, cache = run("batch_norm_forward", (v.x, np.ones(c, np.float32), None), "cython")
+        dx, dgamma, _ = run("batch_norm_backward", (dy, cache), "cython")
+        assert (np.abs(y - hat) <= unit * (1 + np.abs(hat))).all(), name
+        assert (np.abs(dgamma - along) <= unit * size).all(), name
+        parts = np.abs(d) + np.abs(d).mean(axis=0) + np.abs(hat) * size / len(x)
+        assert (np.abs(dx / r - (d - d.mean(axis=0) - hat * along / len(x))) <= unit * parts).all(), name
 
 
 @pytest.mark.parametrize("sigmas", [10, 800, 4000, 73000])

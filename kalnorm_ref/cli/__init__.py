@@ -9,7 +9,6 @@ is a mistake of this package and keeps its traceback.
 import platform
 import sys
 
-import numpy as np
 
 from .. import __version__, backend
 from ..data import DataError
@@ -67,12 +66,11 @@ def _checked(arguments):
 
 
 def version():
-    """One line: version of the package, backend, widest instruction set that NumPy found, threads."""
-    sets = np.show_config(mode="dicts").get("SIMD Extensions", {})
-    widest = (sets.get("found") or sets.get("baseline") or ["unknown"])[-1]
+    """One line: version of the package, backend, instruction set of its kernels, threads."""
+    kernels = backend.instruction_set() or "no kernels"
     return (
         f"kalnorm-ref {__version__}, backend {backend.get_backend()}, "
-        f"{platform.machine()} {widest}, {backend.get_num_threads()} threads"
+        f"{platform.machine()} {kernels}, {backend.get_num_threads()} threads"
     )
 
 
