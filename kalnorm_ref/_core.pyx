@@ -3,13 +3,13 @@
 
 Design. Arguments come checked (see `twinned`). Here x is (batches, m, C), contiguous, float or double; every statistic
 is double, one number per batch and channel, in one row of them all. Three loops touch the data: tile_moments (observe),
-tile_sums (sum dy and sum dy x_hat) and tile_combine (weight dy + scale (x - centre) + shift, which is every y and every
+tile_sums (sum dy and sum dy x_hat) and group_combine (weight dy + scale (x - centre) + shift, which is every y and every
 dx). What lies between them works on statistics alone, one scalar loop per equation. The three loops below are what
 double storage runs, and what float storage falls back on where its range does not do; otherwise float storage runs
 those of _kernels_statistics.h, which exist for each instruction set, as do the loops of convolution.
 
 Accuracy and repeatability. A batch is cut into tiles of at most ROWS samples; a tile's sums are about its own mean
-and leave it as double, and tiles are merged by a binary tree. The cut depends on the shape only, never on the number of
+and leave it as double; tiles are merged in groups of a few, and groups by a binary tree. The cut depends on the shape only, never on the number of
 threads, so a result has the same bits at any number. A ReLU behind a normalizer may be part of its loops: `rectified`.
 """
 
@@ -70,6 +70,7 @@ cdef enum:
     ROWS = 256  # samples of a tile, at most
     COLUMNS = 256  # channels of a tile, at most
     TILE = 8192  # numbers of a tile, about
+    GROUP = 4  # tiles that one thread merges: what one core writes and another reads is slow to arrive
     ALONE = 65536  # numbers below which one thread does the work
     MANY = 16  # batches from which the threads share out batches, not the tiles of one batch
     ALIGNMENT = 64  # bytes
@@ -82,16 +83,15 @@ cdef struct Layout:
     Py_ssize_t batches, m, channels
     Py_ssize_t size  # m * channels, the numbers of a batch
     Py_ssize_t samples  # of a tile, at most
-    Py_ssize_t down, across  # tiles of a batch
-    Py_ssize_t plane  # down * channels, the numbers of one sum of every tile
+    Py_ssize_t down, across  # groups of tiles of a batch
+    Py_ssize_t plane  # down * channels, the numbers of one sum of every group
     int outer, inner  # threads over batches, threads over the tiles of one
-    bint observed  # the planes of tile_moments are there already
+    bint observed  # the planes of group_moments are there already
 
 
 cdef struct Tile:
     Py_ssize_t start  # first number of the tile, counted from the batch's
     Py_ssize_t column  # first channel
-    Py_ssize_t into  # where its channels' sums go in a plane
     Block block
 
 
@@ -442,7 +442,7 @@ cdef Layout layout_of(cnp.ndarray x) except *:
     at.size = at.m * at.channels
     at.across = (at.channels + COLUMNS - 1) // COLUMNS
     at.samples = max(16, min(ROWS, TILE // min(at.channels, COLUMNS)))
-    at.down = max(1, (at.m + at.samples - 1) // at.samples)
+    at.down = max(1, (at.m + GROUP * at.samples - 1) // (GROUP * at.samples))
     at.plane = at.down * at.channels
     at.observed = False
     at.outer = threads if at.batches >= MANY else 1
@@ -450,26 +450,22 @@ cdef Layout layout_of(cnp.ndarray x) except *:
     return at
 
 
-# ---- one tile ------------------------------------------------------------------------------------------------------
+# ---- one tile, and one group of tiles ------------------------------------------------------------------------------
 
 
-cdef Tile tile_at(Layout at, Py_ssize_t index) noexcept nogil:
+cdef Tile tile_at(Layout at, Py_ssize_t place, Py_ssize_t column) noexcept nogil:
+    """The tile `place` of the channels from `column` on; without samples, behind the last one."""
     cdef Tile t
-    cdef Py_ssize_t place = index // at.across
-    t.column = index % at.across * COLUMNS
-    t.start, t.into = place * at.samples * at.channels + t.column, place * at.channels + t.column
-    t.block.samples = min(at.m - place * at.samples, at.samples)
-    t.block.stride, t.block.width = at.channels, min(at.channels - t.column, COLUMNS)
+    t.column, t.start = column, place * at.samples * at.channels + column
+    t.block.samples = max(0, min(at.m - place * at.samples, at.samples))
+    t.block.stride, t.block.width = at.channels, min(at.channels - column, COLUMNS)
     return t
 
 
-cdef void tile_moments(const real *x, Layout at, Py_ssize_t index, double *planes) noexcept nogil:
-    """Per channel: sum, mean, sum d and sum d^2, d = x - mean. The sum of d is what rounding left in the mean."""
-    cdef Tile t = tile_at(at, index)
-    cdef double *total = planes + t.into
-    cdef double *centre = total + at.plane
-    cdef double *rest = centre + at.plane
-    cdef double *square = rest + at.plane
+cdef void tile_moments(
+    const real *x, Layout at, Tile t, double *centre, double *rest, double *square
+) noexcept nogil:
+    """Per channel: mean, sum d and sum d^2, d = x - mean. The sum of d is what rounding left in the mean."""
     cdef Py_ssize_t i, j
     cdef double d
     cdef bint done = False
@@ -489,8 +485,39 @@ cdef void tile_moments(const real *x, Layout at, Py_ssize_t index, double *plane
                 d = x[i * at.channels + j] - centre[j]
                 rest[j] += d
                 square[j] += d * d
-    for j in range(t.block.width):
-        total[j] = t.block.samples * centre[j] + rest[j]
+
+
+cdef void group_moments(const real *x, Layout at, Py_ssize_t index, double *planes) noexcept nogil:
+    """As tile_moments, of a group of tiles; the first plane has the sums."""
+    cdef double local[3 * GROUP * COLUMNS]
+    cdef Py_ssize_t column = index % at.across * COLUMNS, place = index // at.across, k, j, samples = 0
+    cdef double *total = planes + place * at.channels + column
+    cdef double *centre = total + at.plane
+    cdef double *rest = centre + at.plane
+    cdef double *square = rest + at.plane
+    cdef double *part
+    cdef double delta
+    cdef Tile t
+    for j in range(min(at.channels - column, COLUMNS)):
+        total[j] = rest[j] = square[j] = 0
+    for k in range(GROUP):
+        t = tile_at(at, place * GROUP + k, column)
+        if t.block.samples > 0:
+            part = local + 3 * k * COLUMNS
+            tile_moments(x, at, t, part, part + COLUMNS, part + 2 * COLUMNS)
+            samples += t.block.samples
+            for j in range(t.block.width):
+                total[j] += t.block.samples * part[j] + part[COLUMNS + j]
+    for j in range(min(at.channels - column, COLUMNS)):
+        centre[j] = total[j] / samples
+    for k in range(GROUP):
+        t = tile_at(at, place * GROUP + k, column)
+        if t.block.samples > 0:
+            part = local + 3 * k * COLUMNS
+            for j in range(t.block.width):  # Chan et al.: sum (x - mean)^2 = sum d^2 + 2 delta sum d + n delta^2
+                delta = part[j] - centre[j]
+                rest[j] += part[COLUMNS + j] + t.block.samples * delta
+                square[j] += part[2 * COLUMNS + j] + delta * (2 * part[COLUMNS + j] + t.block.samples * delta)
 
 
 cdef bint passes(real x, const Terms *terms, Py_ssize_t c, const float *mask, Py_ssize_t channels) noexcept nogil:
@@ -507,13 +534,10 @@ cdef bint passes(real x, const Terms *terms, Py_ssize_t c, const float *mask, Py
 
 
 cdef void tile_sums(
-    const real *dy, const real *x, Layout at, Py_ssize_t index, Py_ssize_t c, const Terms *terms,
-    const float *single, const float *mask, double *planes
+    const real *dy, const real *x, Layout at, Tile t, Py_ssize_t c, const Terms *terms, const float *single,
+    const float *mask, double *sum_dy, double *sum_dy_x_hat
 ) noexcept nogil:
     """Per channel: sum dy and sum dy (x - centre) scale, from channel c of the terms on."""
-    cdef Tile t = tile_at(at, index)
-    cdef double *sum_dy = planes + t.into
-    cdef double *sum_dy_x_hat = sum_dy + at.plane
     cdef Py_ssize_t i, j, k
     cdef double g
     cdef Affine relu
@@ -547,15 +571,37 @@ cdef void tile_sums(
             sum_dy_x_hat[j] += g * ((x[k + j] - terms.centre[c + j]) * terms.scale[c + j])
 
 
-cdef void tile_combine(
+cdef void group_sums(
+    const real *dy, const real *x, Layout at, Py_ssize_t index, Py_ssize_t c, const Terms *terms, const float *single,
+    const float *mask, double *planes
+) noexcept nogil:
+    """As tile_sums, of a group of tiles."""
+    cdef double local[2 * COLUMNS]
+    cdef Py_ssize_t column = index % at.across * COLUMNS, place = index // at.across, k, j
+    cdef double *sum_dy = planes + place * at.channels + column
+    cdef double *sum_dy_x_hat = sum_dy + at.plane
+    cdef Tile t
+    for j in range(min(at.channels - column, COLUMNS)):
+        sum_dy[j] = sum_dy_x_hat[j] = 0
+    for k in range(GROUP):
+        t = tile_at(at, place * GROUP + k, column)
+        if t.block.samples > 0:
+            tile_sums(dy, x, at, t, c, terms, single, mask, local, local + COLUMNS)
+            for j in range(t.block.width):
+                sum_dy[j] += local[j]
+                sum_dy_x_hat[j] += local[COLUMNS + j]
+
+
+cdef void group_combine(
     const real *dy, const real *x, Layout at, Py_ssize_t index, Py_ssize_t c, const Terms *terms,
     const float *single, const float *mask, const real *plus, real *out
 ) noexcept nogil:
     """out = weight dy + scale (x - centre) + shift + plus, from channel c of the terms on; NULL drops a term."""
-    cdef Tile t = tile_at(at, index)
+    cdef Tile t = tile_at(at, index // at.across * GROUP, index % at.across * COLUMNS)
     cdef Py_ssize_t i, j, k
     cdef double value
     cdef Affine relu
+    t.block.samples = min(at.m - index // at.across * GROUP * at.samples, GROUP * at.samples)
     x += t.start
     out += t.start
     c += t.column
@@ -635,7 +681,7 @@ cdef bint in_float(double value) noexcept nogil:
 
 
 cdef void merge(double *plane, Layout at) noexcept nogil:
-    """Add up the tiles' sums by a binary tree; the first C numbers of the plane are then the channels' sums."""
+    """Add up the groups' sums by a binary tree; the first C numbers of the plane are then the channels' sums."""
     cdef Py_ssize_t step = 1, i, j
     while step < at.down:
         i = 0
@@ -662,16 +708,16 @@ cdef void batch_moments(
         pass  # the tiles were seen when x was written
     elif at.inner == 1:
         for index in range(at.down * at.across):
-            tile_moments(x, at, index, planes)
+            group_moments(x, at, index, planes)
     else:
-        for index in prange(at.down * at.across, num_threads=at.inner, schedule="dynamic", chunksize=16):
-            tile_moments(x, at, index, planes)
+        for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
+            group_moments(x, at, index, planes)
     merge(planes, at)
     for j in range(at.channels):
         mean[j] = planes[j] / at.m
     for place in range(at.down):
-        samples = min(at.m - place * at.samples, at.samples)
-        for j in range(at.channels):  # Chan et al.: sum (x - mean)^2 = sum d^2 + 2 delta sum d + n delta^2
+        samples = min(at.m - place * GROUP * at.samples, GROUP * at.samples)
+        for j in range(at.channels):  # as in group_moments
             k = place * at.channels + j
             delta = centre[k] - mean[j]
             square[k] += delta * (2 * rest[k] + samples * delta)
@@ -690,10 +736,10 @@ cdef void batch_sums(
     cdef const float *single = singles(terms, c, at.channels, <float *>(planes + 2 * at.plane), &mask)
     if at.inner == 1:
         for index in range(at.down * at.across):
-            tile_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, mask, planes)
+            group_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, mask, planes)
     else:
-        for index in prange(at.down * at.across, num_threads=at.inner, schedule="dynamic", chunksize=16):
-            tile_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, mask, planes)
+        for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
+            group_sums(dy + g * at.size, x + g * at.size, at, index, c, terms, single, mask, planes)
     merge(planes, at)
     merge(planes + at.plane, at)
     for j in range(at.channels):
@@ -714,17 +760,54 @@ cdef void batch_combine(
         plus += g * at.size
     if at.inner == 1:
         for index in range(at.down * at.across):
-            tile_combine(dy, x + g * at.size, at, index, c, terms, single, mask, plus, out + g * at.size)
+            group_combine(dy, x + g * at.size, at, index, c, terms, single, mask, plus, out + g * at.size)
     else:
-        for index in prange(at.down * at.across, num_threads=at.inner, schedule="dynamic", chunksize=16):
-            tile_combine(dy, x + g * at.size, at, index, c, terms, single, mask, plus, out + g * at.size)
+        for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
+            group_combine(dy, x + g * at.size, at, index, c, terms, single, mask, plus, out + g * at.size)
 
 
 # ---- all batches: every loop over x is one of these three ----------------------------------------------------------
+# Threads share out the batches, or the groups of one: a parallel loop within another would start new threads each time.
+
+
+cdef void all_moments(const real *x, Layout at, double *mean, double *var, double *planes) noexcept nogil:
+    cdef Py_ssize_t g
+    if at.outer == 1:
+        for g in range(at.batches):
+            batch_moments(x, at, g, mean, var, planes)
+    else:
+        for g in prange(at.batches, num_threads=at.outer, schedule="static"):
+            batch_moments(x, at, g, mean, var, planes + threadid() * 4 * at.plane)
+
+
+cdef void all_sums(
+    const real *dy, const real *x, Layout at, const Terms *terms, double *sum_dy, double *sum_dy_x_hat, double *planes
+) noexcept nogil:
+    cdef Py_ssize_t g
+    if at.outer == 1:
+        for g in range(at.batches):
+            batch_sums(dy, x, at, g, terms, sum_dy, sum_dy_x_hat, planes)
+    else:
+        for g in prange(at.batches, num_threads=at.outer, schedule="static"):
+            batch_sums(
+                dy, x, at, g, terms, sum_dy, sum_dy_x_hat, planes + threadid() * (2 * at.plane + 4 * at.channels)
+            )
+
+
+cdef void all_combined(
+    const real *dy, const real *x, Layout at, const Terms *terms, const real *plus, real *out, double *room
+) noexcept nogil:
+    cdef Py_ssize_t g
+    if at.outer == 1:
+        for g in range(at.batches):
+            batch_combine(dy, x, at, g, terms, plus, out, room)
+    else:
+        for g in prange(at.batches, num_threads=at.outer, schedule="static"):
+            batch_combine(dy, x, at, g, terms, plus, out, room + threadid() * 4 * at.channels)
 
 
 cdef class Observed:
-    """What tile_moments says of the tiles of y, one batch, from when it was written; it serves once."""
+    """What group_moments says of the tiles of y, one batch, from when it was written; it serves once."""
 
     cdef readonly cnp.ndarray y
     cdef cnp.ndarray planes
@@ -735,8 +818,6 @@ cdef int moments_of(cnp.ndarray x, Layout at, double *mean, double *var, observe
     """Mean and variance of a contiguous x; `observed`, if it is of x itself, saves reading it."""
     cdef cnp.ndarray room
     cdef bint single = is_single(x)
-    cdef double *planes
-    cdef Py_ssize_t g
     cdef Observed seen
     if observed is not None:
         seen = observed
@@ -748,12 +829,11 @@ cdef int moments_of(cnp.ndarray x, Layout at, double *mean, double *var, observe
         room, seen.planes = seen.planes, None  # merging overwrites them
     else:
         room = scratch((at.outer * 4 * at.plane,), cnp.NPY_FLOAT64)
-    for g in prange(at.batches, nogil=True, num_threads=at.outer, schedule="static"):
-        planes = numbers(room) + threadid() * 4 * at.plane
+    with nogil:
         if single:
-            batch_moments(<const float *>data(x), at, g, mean, var, planes)
+            all_moments(<const float *>data(x), at, mean, var, numbers(room))
         else:
-            batch_moments(<const double *>data(x), at, g, mean, var, planes)
+            all_moments(<const double *>data(x), at, mean, var, numbers(room))
     return 0
 
 
@@ -761,19 +841,16 @@ cdef int sums_of(
     cnp.ndarray dy, cnp.ndarray x, Layout at, const Terms *terms, double *sum_dy, double *sum_dy_x_hat
 ) except -1:
     """sum dy and sum dy (x - centre) scale; dy and x contiguous."""
-    cdef Py_ssize_t g, size = 2 * at.plane + 4 * at.channels
-    cdef cnp.ndarray room = scratch((at.outer * size,), cnp.NPY_FLOAT64)
+    cdef cnp.ndarray room = scratch((at.outer * (2 * at.plane + 4 * at.channels),), cnp.NPY_FLOAT64)
     cdef bint single = is_single(x)
-    cdef double *planes
-    for g in prange(at.batches, nogil=True, num_threads=at.outer, schedule="static"):
-        planes = numbers(room) + threadid() * size
+    with nogil:
         if single:
-            batch_sums(
-                <const float *>data(dy), <const float *>data(x), at, g, terms, sum_dy, sum_dy_x_hat, planes
+            all_sums(
+                <const float *>data(dy), <const float *>data(x), at, terms, sum_dy, sum_dy_x_hat, numbers(room)
             )
         else:
-            batch_sums(
-                <const double *>data(dy), <const double *>data(x), at, g, terms, sum_dy, sum_dy_x_hat, planes
+            all_sums(
+                <const double *>data(dy), <const double *>data(x), at, terms, sum_dy, sum_dy_x_hat, numbers(room)
             )
     return 0
 
@@ -784,22 +861,19 @@ cdef cnp.ndarray combine(cnp.ndarray x, Layout at, const Terms *terms, cnp.ndarr
     cdef bint single = is_single(x)
     cdef void *of_dy = NULL if dy is None else data(dy)
     cdef void *of_plus = NULL
-    cdef double *part
-    cdef Py_ssize_t g
     if plus is not None:
         more = plus
         of_plus = data(more)
-    for g in prange(at.batches, nogil=True, num_threads=at.outer, schedule="static"):
-        part = numbers(room) + threadid() * 4 * at.channels
+    with nogil:
         if single:
-            batch_combine(
-                <const float *>of_dy, <const float *>data(x), at, g, terms, <const float *>of_plus, <float *>data(out),
-                part
+            all_combined(
+                <const float *>of_dy, <const float *>data(x), at, terms, <const float *>of_plus, <float *>data(out),
+                numbers(room)
             )
         else:
-            batch_combine(
-                <const double *>of_dy, <const double *>data(x), at, g, terms, <const double *>of_plus,
-                <double *>data(out), part
+            all_combined(
+                <const double *>of_dy, <const double *>data(x), at, terms, <const double *>of_plus,
+                <double *>data(out), numbers(room)
             )
     return out
 
@@ -1692,7 +1766,7 @@ cdef void all_forward(
     const real *x, const Source *source, const real *weight, const real *bias, const real *plus, real *y, Conv at,
     Py_ssize_t beside, Layout of_y, double *planes, real *rooms
 ) noexcept nogil:
-    """y of all images, `beside` of them at a time; then, if there are planes, tile_moments of the tiles that they fill."""
+    """y of all images, `beside` of them at a time; then, if there are planes, group_moments of the tiles that they fill."""
     cdef Py_ssize_t k
     for k in prange((at.images + beside - 1) // beside, num_threads=at.threads, schedule="dynamic"):
         some_forward(
@@ -1705,12 +1779,12 @@ cdef void some_forward(
     const real *x, const Source *source, const real *weight, const real *bias, const real *plus, real *y, Conv at,
     Py_ssize_t k, Py_ssize_t beside, Layout of_y, double *planes, real *room
 ) noexcept nogil:
-    cdef Py_ssize_t n, tile, tiles = beside * at.rows * at.columns // of_y.samples * of_y.across
+    cdef Py_ssize_t n, group, groups = beside * at.rows * at.columns // (GROUP * of_y.samples) * of_y.across
     for n in range(k * beside, min((k + 1) * beside, at.images)):
         one_forward(x, source, weight, bias, plus, y, at, n, room)
     if planes != NULL:
-        for tile in range(k * tiles, (k + 1) * tiles):
-            tile_moments(y, of_y, tile, planes)
+        for group in range(k * groups, (k + 1) * groups):
+            group_moments(y, of_y, group, planes)
 
 
 cdef void one_forward(
@@ -1820,7 +1894,7 @@ def convolved(x, weight, bias, stride, padding, plus, observe):
     cdef void *of_b = NULL
     cdef void *of_plus = NULL
     cdef double *planes = NULL
-    cdef Py_ssize_t beside = max(1, min(4, at.images // BANDS))  # neighbours in memory for one thread
+    cdef Py_ssize_t beside = max(1, min(4, at.images // BANDS)), group  # neighbours in memory for one thread
     cdef Observed seen = None
     cdef Layout of_y
     if at.c_out % SLACK or <Py_ssize_t>data(w) % ALIGNMENT:
@@ -1834,9 +1908,11 @@ def convolved(x, weight, bias, stride, padding, plus, observe):
             raise ValueError(f"the map to add has shape {shape_of(more)}; expected {shape_of(y)}, the shape of y")
         of_plus = data(more)
     of_y = layout_of(y.reshape(at.images * at.rows * at.columns, at.c_out))
-    # tiles end where groups of images do
-    if observe and at.images % beside == 0 and beside * at.rows * at.columns % of_y.samples == 0:
-        seen = Observed()
+    group = beside  # of images, so many that groups of tiles end where they do
+    while group < 16 and group * at.rows * at.columns % (GROUP * of_y.samples):
+        group *= 2
+    if observe and at.images % group == 0 and group * at.rows * at.columns % (GROUP * of_y.samples) == 0:
+        seen, beside = Observed(), group
         seen.y, seen.at, seen.planes = y, of_y, fresh((4 * of_y.plane,), cnp.NPY_FLOAT64)
         planes = numbers(seen.planes)
     with nogil:
