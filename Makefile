@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo
-SOURCES := pyproject.toml setup.py $(wildcard kalnorm_ref/*.pyx)
+SOURCES := pyproject.toml setup.py $(wildcard kalnorm_ref/*.pyx kalnorm_ref/*.h)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .PHONY: help demo test lint bench clean

@@ -99,8 +99,10 @@ def statistic(name, value, shape):
 
 
 def _broadcasts(small, large):
-    return small == large or len(small) <= len(large) and all(
-        n in (1, k) for n, k in zip(small, large[len(large) - len(small) :], strict=True)
+    return (
+        small == large
+        or (len(small) <= len(large)
+        and all(n in (1, k) for n, k in zip(small, large[len(large) - len(small) :], strict=True)))
     )
 
 
@@ -178,8 +180,10 @@ def scalar_or_array(name, value):
 def within(name, value, low, high, expected):
     """ValueError if any element lies outside [low, high]; NaN does not."""
     if value.dtype is SINGLE or value.dtype is DOUBLE:
-        if value.size == 0 or np.minimum.reduce(value, axis=None) >= low and (
-            high == np.inf or np.maximum.reduce(value, axis=None) <= high
+        if (
+            value.size == 0
+            or (np.minimum.reduce(value, axis=None) >= low
+            and (high == np.inf or np.maximum.reduce(value, axis=None) <= high))
         ):
             return
     outside = value.real < low

@@ -1,9 +1,9 @@
 """What happens to feature maps between normalizers and convolutions: pure pairs for rectifying, pooling and adding.
 
-    relu      y = max(x, 0) ;  dx = 0 where y <= 0, else dy
-    avg_pool  y = mean over each block of high x wide positions ;  dx = dy / (high wide) at each of them
-    pad       y = (0, x, 0), zeros before and after the channels ;  dx = what stands between them in dy
-    add       y = a + b ;  da = db = dy                                                                          (E3)
+relu      y = max(x, 0) ;  dx = 0 where y <= 0, else dy
+avg_pool  y = mean over each block of high x wide positions ;  dx = dy / (high wide) at each of them
+pad       y = (0, x, 0), zeros before and after the channels ;  dx = what stands between them in dy
+add       y = a + b ;  da = db = dy                                                                          (E3)
 """
 
 import numpy as np

@@ -9,10 +9,10 @@ import tolerances
 
 import kalnorm_ref as kr
 from kalnorm_ref import gradcheck, transport
+from kalnorm_ref.convolution import conv2d_backward, conv2d_forward
 from kalnorm_ref.gradproof.loops import images as image_loops
 from kalnorm_ref.gradproof.loops import transport as loops
 from kalnorm_ref.layers import Estimate
-from kalnorm_ref.convolution import conv2d_backward, conv2d_forward
 
 rng = np.random.default_rng(43)
 N, C, OUT = 2, 3, 2

@@ -9,7 +9,6 @@ is a mistake of this package and keeps its traceback.
 import platform
 import sys
 
-
 from .. import __version__, backend
 from ..data import DataError
 from . import bench, compare, data, evaluate, gradproof, trace, train
