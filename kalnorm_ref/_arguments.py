@@ -99,10 +99,9 @@ def statistic(name, value, shape):
 
 
 def _broadcasts(small, large):
-    return (
-        small == large
-        or (len(small) <= len(large)
-        and all(n in (1, k) for n, k in zip(small, large[len(large) - len(small) :], strict=True)))
+    return small == large or (
+        len(small) <= len(large)
+        and all(n in (1, k) for n, k in zip(small, large[len(large) - len(small) :], strict=True))
     )
 
 
@@ -179,12 +178,9 @@ def scalar_or_array(name, value):
 
 def within(name, value, low, high, expected):
     """ValueError if any element lies outside [low, high]; NaN does not."""
-    if value.dtype is SINGLE or value.dtype is DOUBLE:
-        if (
-            value.size == 0
-            or (np.minimum.reduce(value, axis=None) >= low
-            and (high == np.inf or np.maximum.reduce(value, axis=None) <= high))
-        ):
+    if value.dtype.kind == "f" and value.size and np.minimum.reduce(value, axis=None) >= low:
+        low_enough = high == np.inf or np.maximum.reduce(value, axis=None) <= high
+        if low_enough:  # the usual case, and no NaN
             return
     outside = value.real < low
     if high < np.inf:
@@ -212,11 +208,10 @@ def whole(name, value, low):
 
 def pads(padding):
     """p or ((top, bottom), (left, right)) as the latter."""
-    if type(padding) is tuple and len(padding) == 2 and type(padding[0]) is type(padding[1]) is tuple:
-        if len(padding[0]) == len(padding[1]) == 2:
-            (top, bottom), (left, right) = padding
-            if type(top) is type(bottom) is type(left) is type(right) is int and min(top, bottom, left, right) >= 0:
-                return padding
+    if type(padding) is tuple and [type(pair) for pair in padding] == [tuple, tuple]:
+        flat = padding[0] + padding[1]
+        if len(padding[0]) == 2 and [type(p) for p in flat] == [int] * 4 and min(flat) >= 0:
+            return padding  # as layers hold it
     if type(padding) is int or np.ndim(padding) == 0:
         p = whole("padding", padding, 0)
         return (p, p), (p, p)

@@ -3,14 +3,15 @@
 
 Design. Arguments come checked (see `twinned`). Here x is (batches, m, C), contiguous, float or double; every statistic
 is double, one number per batch and channel, in one row of them all. Three loops touch the data: tile_moments (observe),
-tile_sums (sum dy and sum dy x_hat) and group_combine (weight dy + scale (x - centre) + shift, which is every y and every
-dx). What lies between them works on statistics alone, one scalar loop per equation. The three loops below are what
-double storage runs, and what float storage falls back on where its range does not do; otherwise float storage runs
+tile_sums (sum dy and sum dy x_hat) and group_combine (weight dy + scale (x - centre) + shift, which is every y and
+every dx). What lies between them works on statistics alone, one scalar loop per equation. The loops written here are
+what double storage runs, and what float storage falls back on where its range does not do; otherwise float storage runs
 those of _kernels_statistics.h, which exist for each instruction set, as do the loops of convolution.
 
 Accuracy and repeatability. A batch is cut into tiles of at most ROWS samples; a tile's sums are about its own mean
-and leave it as double; tiles are merged in groups of a few, and groups by a binary tree. The cut depends on the shape only, never on the number of
-threads, so a result has the same bits at any number. A ReLU behind a normalizer may be part of its loops: `rectified`.
+and leave it as double; tiles are merged in groups of a few, and groups by a binary tree. The cut depends on the shape
+only, never on the number of threads, so a result has the same bits at any number. A ReLU behind a normalizer may be
+part of its loops, and a convolution may do part of a normalizer's work: see rectified.py.
 """
 
 import contextvars
@@ -641,7 +642,7 @@ cdef Affine affine(const float *single, Py_ssize_t channels) noexcept nogil:
 cdef const float *singles(
     const Terms *terms, Py_ssize_t c, Py_ssize_t channels, float *room, const float **mask
 ) noexcept nogil:
-    """The terms of one batch in float, a row of channels each: centre, scale, shift, weight, y_centre, y_scale, y_shift.
+    """The terms of one batch in float, a row of channels each: centre, scale, shift, weight, and those of y.
 
     What rounding takes from a centre goes into the shift. NULL where float does not hold them; `mask` is set to those
     of y, or to NULL where float does not hold these or there is no ReLU.
@@ -895,7 +896,8 @@ cdef class Deferred:
 
     def reshape(self, tuple shape):
         cdef Deferred other = Deferred()
-        other.x, other.centre, other.scale, other.shift, other.shape = self.x, self.centre, self.scale, self.shift, shape
+        other.x, other.shape = self.x, shape
+        other.centre, other.scale, other.shift = self.centre, self.scale, self.shift
         return other
 
     def __array__(self, dtype=None, copy=None):
@@ -1195,7 +1197,8 @@ def predict_backward(dprior, estimate, transition, noise):
     cdef cnp.ndarray mu = spread(estimate.mean, (*lead, c_from)), v = spread(estimate.var, (*lead, c_from))
     cdef cnp.ndarray da = spread(dprior.mean, (*lead, c_to)), db = spread(dprior.var, (*lead, c_to))
     cdef cnp.ndarray matrix = spread(transition, transition.shape)
-    cdef cnp.ndarray dmu = np.zeros((*lead, c_from)), dv = np.zeros((*lead, c_from)), da_matrix = np.zeros(transition.shape)
+    cdef cnp.ndarray dmu = np.zeros((*lead, c_from)), dv = np.zeros((*lead, c_from))
+    cdef cnp.ndarray da_matrix = np.zeros(transition.shape)
     through_map(
         numbers(da), numbers(db), numbers(mu), numbers(v), numbers(matrix), math.prod(lead), c_from, c_to,
         transition.ndim == 1, numbers(dmu), numbers(dv), numbers(da_matrix)
@@ -1212,7 +1215,7 @@ def batch_norm_forward(x, gamma, beta, eps=1e-5):
 
 
 cdef tuple batch_forward(x, gamma, beta, eps, int relu, observed=None):
-    cdef tuple made = kalman_forward(x, gamma, beta, None, None, eps, None, relu, observed)  # without a prior: this method
+    cdef tuple made = kalman_forward(x, gamma, beta, None, None, eps, None, relu, observed)  # without a prior
     cache = named_tuple(named("moments", "StandardizeCache"), (x, made[2], made[3], made[4], made[5]))
     return made[0], moments_like(made[2], made[1]), cache
 
@@ -1297,7 +1300,9 @@ cdef tuple renorm_backward(dy, cache, bint relu, plus):
     terms.centre, terms.scale = numbers(mean), numbers(rstd)
     sums_of(d, source, at, &terms, part + 2 * n, part + 3 * n)  # of dy and of dy z, z = (x - mean) rstd
     multiply(numbers(full_gamma), numbers(r), n, part + 6 * n)
-    through_standardize(part + 2 * n, part + 3 * n, numbers(rstd), part + 6 * n, n, part + 4 * n, part + 5 * n, part + 6 * n)
+    through_standardize(
+        part + 2 * n, part + 3 * n, numbers(rstd), part + 6 * n, n, part + 4 * n, part + 5 * n, part + 6 * n
+    )
     for i in range(n):  # x_hat = r z + d
         part[3 * n + i] = numbers(r)[i] * part[3 * n + i] + numbers(full_d)[i] * part[2 * n + i]
     through_observe(part + 5 * n, part + 6 * n, at.m, n, part + 6 * n, part + 5 * n)
@@ -1503,8 +1508,8 @@ def rectified_backward(name, plus, dy, *rest):
 
 
 # ---- convolution ---------------------------------------------------------------------------------------------------
-# Each image is copied into a border of zeros, so that the numbers that a row of the kernel meets lie in one run: kw C_in
-# of them, or, going back, the C_out of consecutive pixels of dy. Then y is one sweep, and dx one for each remainder
+# Each image is copied into a border of zeros, so that the numbers that a row of the kernel meets lie in one run: kw
+# C_in of them, or, going back, the C_out of consecutive pixels of dy. Then y is one sweep, and dx one for each remainder
 # (u, v) mod stride, whose pixels meet the same rows and columns of the kernel.
 
 cdef enum:
@@ -1766,7 +1771,7 @@ cdef void all_forward(
     const real *x, const Source *source, const real *weight, const real *bias, const real *plus, real *y, Conv at,
     Py_ssize_t beside, Layout of_y, double *planes, real *rooms
 ) noexcept nogil:
-    """y of all images, `beside` of them at a time; then, if there are planes, group_moments of the tiles that they fill."""
+    """y of all images, `beside` of them at a time; then, if there are planes, group_moments of what they fill."""
     cdef Py_ssize_t k
     for k in prange((at.images + beside - 1) // beside, num_threads=at.threads, schedule="dynamic"):
         some_forward(
@@ -2074,7 +2079,8 @@ cdef Pool pool_of(shape, high, wide):
 def avg_pool_forward(x, high, wide):
     cdef Pool at = pool_of(x.shape, high, wide)
     cdef cnp.ndarray source = contiguous(x)
-    cdef cnp.ndarray y = fresh((x.shape[0], x.shape[1] // high, x.shape[2] // wide, x.shape[3]), cnp.PyArray_TYPE(source))
+    n, height, width, c = x.shape
+    cdef cnp.ndarray y = fresh((n, height // high, width // wide, c), cnp.PyArray_TYPE(source))
     cdef bint single = is_single(source)
     cdef int threads = threads_for(cnp.PyArray_SIZE(source))
     cdef Py_ssize_t r, line = at.width // at.wide * at.channels

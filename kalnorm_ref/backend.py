@@ -14,8 +14,8 @@ import numpy as np
 
 from . import _arguments
 
-# Threads that wait spin for a fraction of a millisecond, then sleep. Waking one takes longer than most kernels here; but
-# where other work shares the cores, threads that spin for ever cost ten times the run.
+# Threads that wait spin for a fraction of a millisecond, then sleep. Waking one takes longer than most kernels here;
+# but where other work shares the cores, threads that spin for ever cost ten times the run.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

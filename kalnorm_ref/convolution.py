@@ -56,7 +56,7 @@ def conv2d_forward(x, weight, bias, stride, padding):
 def convolve(x, weight, bias, stride, padding, plus=None, observe=False):
     """conv2d_forward as a network calls it: x may be Deferred (see rectified.py), and plus, like y, is added to y.
 
-    Returns: y, cache, and, if asked to observe, what saves the normalizer behind it reading y; None where there is none.
+    Returns: y, cache, and, if asked to observe, what saves the normalizer behind it reading y (or None).
     """
     if backend.get_backend() == "cython":
         if not backend.is_deferred(x):

@@ -4,8 +4,8 @@
     backward  dy counts where y > 0, then the normalizer's own backward ; dx + plus                               (E3)
 
 `forward` and `backward` take the normalizer's function and its arguments. The compiled twins have the ReLU in their
-innermost loops; going back they find its mask from x, and never read y (all but standardize_backward). With `later` they
-do not even write y: it is a Deferred, which the convolution behind computes from x while it reads it, see
+innermost loops; going back they find its mask from x, and never read y (all but standardize_backward). With `later`
+they do not even write y: it is a Deferred, which the convolution behind computes from x while it reads it, see
 convolution.convolve; np.asarray gives its y.
 """
 

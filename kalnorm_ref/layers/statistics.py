@@ -79,8 +79,8 @@ class BatchNormalizer(Normalizer):
     def normalize_backward(self, dy, y, destimate, dobserved, cache):
         """dx, the gradient to the moments that arrived, and a dict of gradients to parameters.
 
-        dy of the groups; y, if it was rectified, else None; destimate and dobserved, the gradients to the estimate and (push "observed" only) to the
-        moments of the groups, are None for zeros.
+        dy of the groups; y, if it was rectified, else None; destimate and dobserved, the gradients to the estimate and
+        (push "observed" only) to the moments of the groups, are None for zeros.
         """
         raise NotImplementedError
 
