@@ -160,6 +160,8 @@ def number(name, value, low, high=np.inf, expected=None):
 
 def scalar_or_channels(name, value, c, low, high, expected):
     """A number or one value per channel, every one within [low, high]; numbers stay float64."""
+    if type(value) is float and low <= value <= high:
+        return np.asarray(value)
     value = scalar_or_array(name, value)
     if value.shape not in ((), (c,)):
         raise ValueError(f"{name} has shape {value.shape}; expected a scalar or ({c},), one value per channel")

@@ -314,6 +314,11 @@ cdef cnp.ndarray spread(value, tuple shape, double absent=0):
     given = doubles(value)
     if cnp.PyArray_SIZE(given) == size and given.ndim <= len(shape) and trailing(given, shape):
         return given
+    if given.ndim == 0:
+        full = row(size)
+        for i in range(size):
+            numbers(full)[i] = numbers(given)[0]
+        return full
     return np.ascontiguousarray(np.broadcast_to(given, shape))
 
 

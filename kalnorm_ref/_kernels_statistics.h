@@ -56,17 +56,26 @@ static inline void NAME(fold)(const float *row, const NAME(Rows) *t, ptrdiff_t c
         for (int v = 0; v < V; v++) STORE(row + j + v * LANES, acc[v]);                                           \
     }
 
+/* A lane adds up SHORT squares at most before it joins the others': next to a large one, small ones round off. */
+#define SHORT 16
 #define COLUMN_SQUARES(V)                                                                                         \
     for (; j + V * LANES <= t.width; j += V * LANES) {                                                            \
         VECTOR d, mean[V], first[V], second[V];                                                                   \
-        for (int v = 0; v < V; v++) mean[v] = LOAD(centres + j + v * LANES), first[v] = second[v] = (VECTOR){0};  \
-        for (ptrdiff_t i = 0; i < t.rows; i++)                                                                    \
+        for (int v = 0; v < V; v++) mean[v] = LOAD(centres + j + v * LANES);                                      \
+        for (ptrdiff_t begin = 0; begin < t.rows; begin += SHORT) {                                               \
+            const ptrdiff_t end = t.rows - begin < SHORT ? t.rows : begin + SHORT;                                \
+            for (int v = 0; v < V; v++) first[v] = second[v] = (VECTOR){0};                                       \
+            for (ptrdiff_t i = begin; i < end; i++)                                                               \
+                for (int v = 0; v < V; v++) {                                                                     \
+                    d = LOAD(x + i * t.down + j + v * LANES) - mean[v];                                           \
+                    first[v] += d;                                                                                \
+                    second[v] += d * d;                                                                           \
+                }                                                                                                 \
             for (int v = 0; v < V; v++) {                                                                         \
-                d = LOAD(x + i * t.down + j + v * LANES) - mean[v];                                               \
-                first[v] += d;                                                                                    \
-                second[v] += d * d;                                                                               \
+                STORE(row + j + v * LANES, LOAD(row + j + v * LANES) + first[v]);                                 \
+                STORE(squares + j + v * LANES, LOAD(squares + j + v * LANES) + second[v]);                        \
             }                                                                                                     \
-        for (int v = 0; v < V; v++) STORE(row + j + v * LANES, first[v]), STORE(squares + j + v * LANES, second[v]); \
+        }                                                                                                         \
     }
 
 /* Per channel: centre, a mean rounded to float, sum d and sum d^2 with d = x - centre. 0 if float cannot tell. */
@@ -88,17 +97,21 @@ static int NAME(moments)(const Block *at, const float *x, double *centre, double
     NAME(fold)(row, &t, channels, centre);
     for (ptrdiff_t c = 0; c < channels; c++) centre[c] = means[c] = (float)(centre[c] / samples);
     NAME(repeat)(means, &t, channels, centres);
+    for (j = 0; j < t.width; j++) row[j] = squares[j] = 0;
     j = 0;
     COLUMN_SQUARES(4)
     COLUMN_SQUARES(1)
-    for (; j < t.width; j++) {
-        row[j] = squares[j] = 0;
-        for (ptrdiff_t i = 0; i < t.rows; i++) {
-            const float d = x[i * t.down + j] - centres[j];
-            row[j] += d;
-            squares[j] += d * d;
+    for (; j < t.width; j++)
+        for (ptrdiff_t begin = 0; begin < t.rows; begin += SHORT) {
+            float first = 0, second = 0;
+            for (ptrdiff_t i = begin; i < t.rows && i < begin + SHORT; i++) {
+                const float d = x[i * t.down + j] - centres[j];
+                first += d;
+                second += d * d;
+            }
+            row[j] += first;
+            squares[j] += second;
         }
-    }
     for (j = 0; j < t.rest; j++) {
         const float d = last[j] - centres[j];
         row[j] += d;
@@ -275,7 +288,8 @@ static void NAME(stretch)(ptrdiff_t n, ptrdiff_t period, const float *x, const A
         const ptrdiff_t size = n - k < period ? n - k : period;
         ptrdiff_t j = 0;
         for (; j + LANES <= size; j += LANES) {
-            const VECTOR value = (LOAD(x + k + j) - LOAD(terms->centre + j)) * LOAD(terms->scale + j) + LOAD(terms->shift + j);
+            const VECTOR d = LOAD(x + k + j) - LOAD(terms->centre + j);
+            const VECTOR value = d * LOAD(terms->scale + j) + LOAD(terms->shift + j);
             STORE(out + k + j, PASSED(value, value));
         }
         for (; j < size; j++) {
@@ -290,6 +304,7 @@ static void NAME(stretch)(ptrdiff_t n, ptrdiff_t period, const float *x, const A
 #undef STORE
 #undef COLUMN_SUMS
 #undef COLUMN_SQUARES
+#undef SHORT
 #undef PASSED
 #undef COLUMN_PRODUCTS
 #undef COMBINE_ROWS
