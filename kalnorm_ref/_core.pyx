@@ -2163,6 +2163,32 @@ cdef void update(
         w[i] -= lr * v[i]
 
 
+cdef void blend(real *old, const real *new, Py_ssize_t n, real weight, real rest) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        old[i] = weight * old[i] + rest * new[i]
+
+
+def average(old, new, double weight):
+    """old <- weight old + (1 - weight) new, in place (A9). False, and nothing done, for arrays of two types or sizes."""
+    cdef cnp.ndarray into, of
+    cdef int kind
+    if not (isinstance(old, cnp.ndarray) and isinstance(new, cnp.ndarray)):
+        return False
+    into, of = old, new
+    kind = cnp.PyArray_TYPE(into)
+    if not (
+        (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64) and is_ready(into, kind) and is_ready(of, kind)
+        and cnp.PyArray_ISWRITEABLE(into) and shape_of(into) == shape_of(of)
+    ):
+        return False
+    if kind == cnp.NPY_FLOAT32:
+        blend(<float *>data(into), <const float *>data(of), cnp.PyArray_SIZE(into), <float>weight, <float>(1 - weight))
+    else:
+        blend(<double *>data(into), <const double *>data(of), cnp.PyArray_SIZE(into), weight, 1 - weight)
+    return True
+
+
 def sgd_updates(list slots, double lr, double momentum, double scale):
     """Update (w, grad, v, decay) of each slot in place, and return the slots whose arrays are not ones for it: those
     that are not contiguous, of one size and of one type, float32 or float64."""

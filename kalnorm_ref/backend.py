@@ -161,6 +161,11 @@ def convolved(*arguments):
     return _core.convolved(*arguments)
 
 
+def average(old, new, weight):
+    """Run the compiled running.update_average; False, and nothing done, where it is not for these arrays."""
+    return _backend.get() == "cython" and _core.average(old, new, weight)
+
+
 def sgd_updates(slots, *rates):
     """Run the compiled optim.update on (w, grad, v, decay) of each slot; returns those that are left to NumPy."""
     return _core.sgd_updates(slots, *rates) if _backend.get() == "cython" else slots
@@ -179,7 +184,7 @@ def checked(check, cache=False, own=1):
         def public(*args, **kwargs):
             dtype, args = check(*args, **kwargs)
             _refuse_complex(define.__name__, dtype)
-            wide = tuple(_map(_widen, a) for a in args)
+            wide = tuple([_map(_widen, a) for a in args])
             with np.errstate(all="ignore"):  # NaN and Inf are results here, not accidents
                 result = define(*wide)
                 if not cache:
@@ -218,7 +223,7 @@ def _widen(a):
 
 def _map(function, value):
     """Apply `function` to every array in nested tuples; None and Python values stay."""
-    if isinstance(value, np.ndarray | np.generic):
+    if type(value) is np.ndarray or isinstance(value, np.ndarray | np.generic):
         return function(value)
     if isinstance(value, tuple):
         return tuple.__new__(type(value), [_map(function, item) for item in value])

@@ -8,7 +8,7 @@ import pytest
 import tolerances
 
 import kalnorm_ref as kr
-from kalnorm_ref import gradcheck, optim
+from kalnorm_ref import gradcheck, optim, running
 
 rng = np.random.default_rng(83)
 LOGITS, LABELS = rng.normal(1.0, 3.0, (5, 4)), np.array([3, 0, 1, 1, 2])
@@ -220,3 +220,32 @@ def test_renorm_schedule_drives_a_layer(backend):
     x = rng.normal(7, 3, (20, 3))
     seen = [gradcheck.max_error(layer.forward(x, training=True), plain.forward(x, training=True)) for _ in range(4)]
     assert max(seen[:2]) <= tolerances.IDENTITY and 0.1 < seen[2] < seen[3]
+
+
+# ---- in one pass ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_pass_has_numpys_bits(dtype, backend):
+    """The update with decay and a scale, and a running average, against the lines of NumPy that define them."""
+    w, grad, v, new = rng.normal(1.0, 3.0, (4, 5, 7)).astype(dtype)
+    lr, momentum, decay, scale = (dtype(number) for number in (0.3, 0.9, 0.02, 0.7))
+    expected_v = momentum * v + (scale * grad + decay * w)
+    expected_w = w - lr * expected_v
+    mean, average = w[0].copy(), running.running_average(w[0], new[0], 0.9, 3)
+    running.update_average(mean, new[0], 0.9, 3)
+    np.testing.assert_array_equal(mean, average)
+    for slot in optim.backend.sgd_updates([(w, grad, v, 0.02)], 0.3, 0.9, 0.7):
+        optim.update(*slot, 0.3, 0.9, 0.7)
+    np.testing.assert_array_equal(v, expected_v)
+    np.testing.assert_array_equal(w, expected_w)
+
+
+def test_one_pass_leaves_what_it_cannot_do_to_numpy(backend):
+    """Arrays of two types, or not contiguous."""
+    for old in (np.ones(4, np.float32), np.ones(8)[::2]):
+        new, grad = np.full(4, 3.0), np.full(4, 2.0)
+        running.update_average(old, new, None, 1)
+        np.testing.assert_array_equal(old, 2.0)
+        optim.update(*optim.backend.sgd_updates([(old, grad, np.zeros(4), 0.0)], 0.5, 0.9, 1.0)[0], 0.5, 0.9, 1.0)
+        np.testing.assert_array_equal(old, 1.0)

@@ -189,22 +189,19 @@ class Layer:
 class HandedDown:
     """An attribute that a network sets for the length of a call; each thread has its own, since several may infer."""
 
-    values = threading.local()
-
     def __init__(self, default):
-        self.default = default
-
-    def __set_name__(self, kind, name):
-        self.name = name
+        self.default, self.values = default, threading.local()
 
     def __get__(self, layer, kind=None):
-        return self.values.__dict__.get((id(layer), self.name), self.default)
+        values = self.values.__dict__  # of this thread, by the id of the layer; most often empty
+        return values.get(id(layer), self.default) if values else self.default
 
     def __set__(self, layer, value):
-        if value is self.default:
-            self.values.__dict__.pop((id(layer), self.name), None)
-        else:
-            self.values.__dict__[id(layer), self.name] = value
+        values = self.values.__dict__
+        if value is not self.default:
+            values[id(layer)] = value
+        elif values:
+            values.pop(id(layer), None)
 
 
 class Normalizer(Layer):

@@ -13,7 +13,7 @@ import numpy as np
 from .. import _arguments
 from ..maps import relu_backward
 from ..moments import Moments, standardize, standardize_backward
-from ..running import running_average, unbiased
+from ..running import unbiased, update_average
 from .base import Normalizer, channels_back, channels_last
 
 INFERENCE = ("running", "batch", "population")
@@ -193,7 +193,7 @@ class BatchNormalizer(Normalizer):
             # .real: the imaginary part of a complex step has no place in an average
             new = new.real[rows]
             new = new[0] if len(new) == 1 else new.mean(axis=0)
-            old[...] = running_average(old, new, self.decay, self.step)
+            update_average(old, new, self.decay, self.step)
         self.counters["step"] += 1
 
     def averaged_rows(self):
