@@ -150,10 +150,13 @@ def test_memory_is_what_was_resident_before_and_the_peak(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("part", cases.PARTS)
 def test_every_small_case_of_ours_runs(part):
+    ran = []
     with our_cases.using(1, kr.get_backend()):
         for case in cases.cases(part, quick=True):
-            for work in our_cases.prepare(json.loads(json.dumps(case))).values():
+            for name, work in our_cases.prepare(json.loads(json.dumps(case))).items():
                 work()
+                ran.append(name)
+    assert ran and all(isinstance(name, str) for name in ran)
 
 
 def test_our_side_leaves_threads_and_backend_as_they_were():
