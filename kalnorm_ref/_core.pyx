@@ -1695,7 +1695,8 @@ cdef void image_backward(
     const real *x, const Source *source, const real *transposed, const real *dy, real *dx, real *dweight, Conv at,
     real *room
 ) noexcept nogil:
-    """dx of one image; what it gives to dweight is added there. `room` is for x and dy in their borders."""
+    """dx of one image, unless it is NULL; what it gives to dweight is added there. `room` is for x and dy in their
+    borders."""
     cdef real *map = room + at.x_room
     cdef Py_ssize_t u, v, a, b, line = at.dy_wide * at.c_out, r = 0, x_done = 0, dy_done = 0, until
     cdef Feed feed = feed_of(source, map + at.dy_room), plain
@@ -1716,6 +1717,8 @@ cdef void image_backward(
         else:
             kernels.gather_double(&s, room + r * s.down, map + u, dweight)
         r += s.rows
+    if dx == NULL:
+        return
     bordered(dy, plain, at.rows, at.columns, at.c_out, at.above, at.before, at.dy_wide, dy_done, at.dy_tall, map)
     s.row = s.down = line
     s.step, s.c_out = at.c_out, at.c_in
@@ -1821,7 +1824,7 @@ cdef void band_backward(
         here = source_at(source, n)
         image_backward(
             x + n * at.height * at.width * at.c_in, &here, transposed, dy + n * at.rows * at.columns * at.c_out,
-            dx + n * at.height * at.width * at.c_in, dweight, at, room
+            dx + n * at.height * at.width * at.c_in if dx != NULL else NULL, dweight, at, room
         )
 
 
@@ -1940,37 +1943,50 @@ def convolved(x, weight, bias, stride, padding, plus, observe):
 
 
 def conv2d_backward(dy, cache):
-    x, weight, bias, stride, padding = cache
     _scratch.give_back()
+    cdef cnp.ndarray x = cache.x.x if isinstance(cache.x, Deferred) else cache.x
+    cdef cnp.ndarray dx = fresh(cache.x.shape, cnp.PyArray_TYPE(x))
+    return dx, *gradients_of(dy, cache, dx)
+
+
+def conv2d_weight_backward(dy, cache):
+    _scratch.give_back()
+    return gradients_of(dy, cache, None)
+
+
+cdef tuple gradients_of(dy, cache, cnp.ndarray dx):
+    """dweight and dbias; writes dx, if it is an array."""
+    x, weight, bias, stride, padding = cache
     cdef Conv at = conv_of(x, weight, stride, padding)
     cdef Source source = source_of(x)
     cdef cnp.ndarray image = contiguous(x.x if isinstance(x, Deferred) else x), w = contiguous(weight, image)
     cdef cnp.ndarray d = contiguous(dy, image, (at.images, at.rows, at.columns, at.c_out)), pixels, dbias
     cdef int kind = cnp.PyArray_TYPE(image)
-    cdef cnp.ndarray transposed = scratch((at.taps + SLACK,), kind), dx = fresh(x.shape, kind)
+    cdef cnp.ndarray transposed = scratch((at.taps + SLACK,), kind)
     cdef cnp.ndarray rooms = scratch((at.threads * (at.x_room + at.dy_room + at.feed_room),), kind)
     cdef cnp.ndarray dweights = scratch((at.bands, at.taps), kind)
     cdef bint single = is_single(image)
     cdef Terms terms
+    cdef void *into = data(dx) if dx is not None else NULL
     with nogil:
         if single:
             all_backward(
                 <const float *>data(image), &source, <const float *>data(w), <float *>data(transposed),
-                <const float *>data(d), <float *>data(dx), <float *>data(dweights), at, <float *>data(rooms)
+                <const float *>data(d), <float *>into, <float *>data(dweights), at, <float *>data(rooms)
             )
         else:
             all_backward(
                 <const double *>data(image), &source, <const double *>data(w), <double *>data(transposed),
-                <const double *>data(d), <double *>data(dx), <double *>data(dweights), at, <double *>data(rooms)
+                <const double *>data(d), <double *>into, <double *>data(dweights), at, <double *>data(rooms)
             )
     dweight = sum_bands(dweights, at, weight)
     if bias is None:
-        return dx, dweight, None
+        return dweight, None
     pixels, dbias = d.reshape(at.images * at.rows * at.columns, at.c_out), np.zeros((3, at.c_out))
     memset(&terms, 0, sizeof(terms))
     terms.centre = terms.scale = numbers(dbias)
     sums_of(pixels, pixels, layout_of(pixels), &terms, numbers(dbias) + at.c_out, numbers(dbias) + 2 * at.c_out)
-    return dx, dweight, narrow(dbias[1], image)
+    return dweight, narrow(dbias[1], image)
 
 
 # ---- twins of maps.py ----------------------------------------------------------------------------------------------

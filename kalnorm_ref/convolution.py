@@ -79,15 +79,29 @@ def conv2d_backward(dy, cache):
     Departs: nothing.
     Reference: the chain rule through the definition.
     """
-    x, weight, bias, s, padding = cache
+    return _dx(dy, cache), *_dweight(dy, cache)
+
+
+@twinned(_checks.conv2d_weight_backward)
+def conv2d_weight_backward(dy, cache):
+    """dweight and dbias of conv2d_backward, where nobody asks for dx: of the images that a network is given."""
+    return _dweight(dy, cache)
+
+
+def _dx(dy, cache):
+    x, weight, _, s, padding = cache
     kh, kw = weight.shape[:2]
     (_, height, width), (_, rows, columns) = x.shape[:3], dy.shape[:3]
-    windows = _windows(_padded(x, padding), (kh, kw), s)
-    dweight = np.moveaxis(np.tensordot(windows, dy, axes=((0, 1, 2), (0, 1, 2))), 0, 2)
     dpadded = np.zeros_like(_padded(x, padding), dtype=np.result_type(dy, weight))
     for a in range(kh):
         for b in range(kw):
             dpadded[:, a : a + s * rows : s, b : b + s * columns : s] += dy @ weight[a, b].T
     (top, _), (left, _) = padding
-    dx = dpadded[:, top : top + height, left : left + width]
-    return dx, dweight, None if bias is None else dy.sum(axis=(0, 1, 2))
+    return dpadded[:, top : top + height, left : left + width]
+
+
+def _dweight(dy, cache):
+    x, weight, bias, s, padding = cache
+    windows = _windows(_padded(x, padding), weight.shape[:2], s)
+    dweight = np.moveaxis(np.tensordot(windows, dy, axes=((0, 1, 2), (0, 1, 2))), 0, 2)
+    return dweight, None if bias is None else dy.sum(axis=(0, 1, 2))

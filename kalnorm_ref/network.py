@@ -48,9 +48,15 @@ class Container(Layer):
         with reusing(self.buffers):
             return self.carry(x, None, training)[0]
 
-    def backward(self, dy):
+    def backward(self, dy, input_gradient=True):
+        """dx for dy; overwrites grads. Training needs no gradient to the images: without input_gradient dx is None."""
+        self._ask_for_dx(input_gradient)
         with reusing(self.buffers):
-            return self.carry_backward(dy, None)[0]
+            dx = self.carry_backward(dy, None)[0]
+        return dx if input_gradient else None
+
+    def _ask_for_dx(self, wanted):
+        """Tell the layer that reads x whether its dx is wanted, if it can save the work."""
 
 
 class Rectified:
@@ -119,6 +125,10 @@ class Sequential(Container):
         for layer in self.order:
             x, estimate = layer.carry(x, estimate, training)
         return x, estimate
+
+    def _ask_for_dx(self, wanted):
+        if self.order and isinstance(self.order[0], Conv2d):
+            self.order[0].makes_dx = wanted
 
     def carry_backward(self, dy, dmoments):
         for layer in reversed(self.order):

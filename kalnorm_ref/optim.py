@@ -29,6 +29,7 @@ class SGD:
         self.weight_decay = _arguments.number("weight_decay", weight_decay, 0)
         self.clip_norm = None if clip_norm is None else _arguments.number("clip_norm", clip_norm, 0)
         self.velocity = {path: np.zeros_like(p) for path, p in net.params.items()}
+        self.decays = [self.decayed(path) for path in self.velocity]
 
     @staticmethod
     def decayed(path):
@@ -40,11 +41,11 @@ class SGD:
         scale = 1.0
         if self.clip_norm is not None:
             scale = min(1.0, self.clip_norm / max(gradient_norm(self.net.grads), np.finfo(float).tiny))
-        grads, slots = self.net.grads, []
-        for path, w in self.net.params.items():
-            if self.velocity[path].shape != w.shape:  # the first batch gave an mlp's first weight another size
+        params, decays = self.net.params, [self.weight_decay * decayed for decayed in self.decays]
+        for (path, v), w in zip(self.velocity.items(), params.values(), strict=True):
+            if v.shape != w.shape:  # the first batch gave an mlp's first weight another size
                 self.velocity[path] = np.zeros_like(w)
-            slots.append((w, grads[path], self.velocity[path], self.weight_decay if self.decayed(path) else 0.0))
+        slots = list(zip(params.values(), self.net.grads.values(), self.velocity.values(), decays, strict=True))
         for slot in backend.sgd_updates(slots, self.lr, self.momentum, scale):
             update(*slot, self.lr, self.momentum, scale)
 

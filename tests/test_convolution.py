@@ -9,7 +9,7 @@ import tolerances
 
 import kalnorm_ref as kr
 from kalnorm_ref import gradcheck, transport
-from kalnorm_ref.convolution import conv2d_backward, conv2d_forward
+from kalnorm_ref.convolution import conv2d_backward, conv2d_forward, conv2d_weight_backward
 from kalnorm_ref.gradproof.loops import images as image_loops
 from kalnorm_ref.gradproof.loops import transport as loops
 from kalnorm_ref.layers import Estimate
@@ -130,6 +130,14 @@ def test_bad_arguments(change, message, backend):
     given["padding"] = 1
     with pytest.raises(ValueError, match=rf"^{re.escape(message)}$"):
         conv2d_forward(**given | change)
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_gradients_of_the_parameters_alone(bias, backend):
+    case = Case("stride 2, padding 1", bias)
+    expected = conv2d_backward(case.dy, case.cache)[1:]
+    for found, wanted in zip(conv2d_weight_backward(case.dy, case.cache), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_backward_of_a_wrong_shape(backend):

@@ -240,6 +240,20 @@ def test_params_are_flat_and_live():
     assert all(np.array_equal(net.grads[path], g) for path, g in first.items())  # overwritten, not added to
 
 
+def test_training_needs_no_gradient_to_the_images(backend):
+    net = kr.models.resnet(8, "kn-analytic", statistics_batch_size=2)
+    x = np.random.default_rng(5).normal(3, 2, (4, 8, 8, 3)).astype(np.float32)
+    dlogits = np.random.default_rng(6).normal(size=net.forward(x, training=True).shape).astype(np.float32)
+    dx = net.backward(dlogits)
+    assert dx.shape == x.shape
+    grads = {path: g.copy() for path, g in net.grads.items()}
+    net.forward(x, training=True)
+    assert net.backward(dlogits, input_gradient=False) is None
+    assert all(np.array_equal(net.grads[path], g) for path, g in grads.items())
+    net.forward(x, training=True)
+    np.testing.assert_array_equal(net.backward(dlogits), dx)  # asked for again, it is there again
+
+
 def test_one_backward_for_each_forward():
     net = network("kn-analytic, belief")
     dy = np.ones_like(net.forward(X, training=True))

@@ -158,6 +158,8 @@ def cases(v, made_by="numpy"):
             yield backward, (dy, None, cache)
         else:
             yield backward, (dy, cache)
+        if name == "conv2d_forward":
+            yield "conv2d_weight_backward", (dy, cache)
     yield from mappings(v)
 
 

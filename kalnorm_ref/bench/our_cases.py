@@ -106,7 +106,7 @@ def _step(case, norm, x, labels):
 
     def work():
         _, dlogits = kr.cross_entropy(net.forward(x, training=True), labels)
-        net.backward(dlogits)
+        net.backward(dlogits, input_gradient=False)
         optimizer.step()
 
     return work

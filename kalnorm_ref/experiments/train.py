@@ -204,7 +204,7 @@ def _epoch(run, epoch, bar):
     for index, (x, labels) in enumerate(stream):
         run.optimizer.lr = rate(epoch * run.steps_per_epoch + index)
         loss, dlogits = cross_entropy(net.forward(x, training=True), labels)
-        net.backward(dlogits)
+        net.backward(dlogits, input_gradient=False)
         run.optimizer.step()
         losses.append(float(loss))
         bar.set_postfix_str(f"epoch {epoch + 1}/{settings.epochs}, loss {losses[-1]:.3f}, {before}", refresh=False)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import _arguments, transport
-from ..convolution import conv2d_backward, convolve
+from ..convolution import conv2d_backward, conv2d_weight_backward, convolve
 from .base import HandedDown, Layer
 
 
@@ -15,6 +15,7 @@ class Conv2d(Layer):
     """
 
     plus = HandedDown(None)  # what the next forward adds to y, and then forgets: the shortcut of a residual block
+    makes_dx = HandedDown(True)  # or not, in the next backward: nobody asks for the gradient to images
 
     def __init__(self, c_in, c_out, kernel, stride=1, padding=0, bias=False, *, rng=0, dtype=np.float64):
         kh, kw = kernel if np.shape(kernel) == (2,) else (kernel, kernel)
@@ -38,7 +39,8 @@ class Conv2d(Layer):
 
     def backward(self, dy):
         (cache,) = self.take(dy)
-        dx, dweight, dbias = conv2d_backward(dy, cache)
+        wanted, self.makes_dx = self.makes_dx, True
+        dx, dweight, dbias = conv2d_backward(dy, cache) if wanted else (None, *conv2d_weight_backward(dy, cache))
         self.set_grads(weight=dweight, bias=dbias)
         return dx
 

@@ -1,8 +1,8 @@
 """Moments after a linear map or a convolution, of inputs that are independent between channels and positions.
 
     linear   mean = mu W + b ;  var = v (W*W)                                                 (C2)
-    conv     a_ok = sum_c W_kco mu_c ;  w_ok = sum_c W_kco^2 v_c      at each tap k of the kernel
-             mean_o = sum_k f_k a_ok ;  var_o = sum_k f_k w_ok + sum_kl G_kl a_ok a_ol         (C2)
+    conv     a_ok = sum_c W_kco mu_c                                  at each tap k of the kernel
+             mean_o = sum_k f_k a_ok ;  var_o = sum_kc f_k W_kco^2 v_c + sum_kl G_kl a_ok a_ol  (C2)
 
 With zero padding, the border makes the mean differ between positions; f and G (see `border`) account for it.
 """
@@ -60,63 +60,44 @@ def border(kernel, stride, padding, input_size):
 def conv2d(estimate, weight, stride, padding, input_size):
     """Mean and variance, over samples and positions, after a convolution with zero padding.
 
-    Equations: a_ok = sum_c W_kco mu_c ; w_ok = sum_c W_kco^2 v_c ; mean_o = sum_k f_k a_ok ;
-        var_o = sum_k f_k w_ok + sum_kl G_kl a_ok a_ol (C2), f and G as in `border`.
+    Equations: a_ok = sum_c W_kco mu_c ; mean_o = sum_c (sum_k f_k W_kco) mu_c ;
+        var_o = sum_c (sum_k f_k W_kco^2) v_c + sum_kl G_kl a_ok a_ol (C2), f and G as in `border`.
     Shapes: estimate each (..., C_in); weight (kh, kw, C_in, C_out); stride >= 1; padding p or ((top, bottom),
         (left, right)); input_size (H, W).
     Returns: Moments (..., C_out). Exact for inputs independent over channels and positions.
     """
     f, g = border(weight.shape[:2], stride, padding, input_size)
-    a, w = _taps(estimate.mean, weight), _taps(estimate.var, weight**2)
-    return Moments(_weigh(f, a), _weigh(f, w) + (a * _across(g, a)).sum(axis=0))
+    mu, v = _rows(estimate.mean), _rows(estimate.var)
+    flat = weight.reshape(-1, *weight.shape[2:])  # (K, C_in, C_out)
+    a = mu @ flat  # (K, rows, C_out)
+    mean, var = mu @ _across(f, flat), v @ _across(f, flat**2) + (a * _across(g, a)).sum(axis=0)
+    shape = (*estimate.mean.shape[:-1], weight.shape[-1])
+    return Moments(mean.reshape(shape), var.reshape(shape))
 
 
 @checked(_transport_checks.conv2d_backward)
 def conv2d_backward(doutput, estimate, weight, stride, padding, input_size):
     """Gradient of conv2d: destimate, dweight.
 
-    Equations: da_ok = f_k dmean_o + 2 dvar_o sum_l G_kl a_ol ; dw_ok = f_k dvar_o ;
-        dW_kco = da_ok mu_c + 2 W v_c dw_ok ; dmu_c = sum_ok W_kco da_ok ; dv_c = sum_ok W_kco^2 dw_ok (C2).
+    Equations: da_ok = f_k dmean_o + 2 dvar_o sum_l G_kl a_ol ; dmu_c = sum_ok W_kco da_ok ;
+        dv_c = sum_o (sum_k f_k W_kco^2) dvar_o ; dW_kco = sum mu_c da_ok + 2 f_k W_kco sum v_c dvar_o (C2).
     """
     f, g = border(weight.shape[:2], stride, padding, input_size)
-    a = _taps(estimate.mean, weight)
-    dmean, dvar = doutput
-    da = _each(f, dmean) + 2 * dvar * _across(g, a)
-    dw = _each(f, dvar)
-    flat = weight.reshape(-1, *weight.shape[2:])  # (K, C_in, C_out)
-    dweight = _by_tap(estimate.mean, da) + 2 * flat * _by_tap(estimate.var, dw)
-    destimate = Moments(_from_taps(da, flat), _from_taps(dw, flat**2))
-    return destimate, dweight.reshape(weight.shape)
+    mu, v = _rows(estimate.mean), _rows(estimate.var)
+    dmean, dvar = _rows(doutput.mean), _rows(doutput.var)
+    flat = weight.reshape(-1, *weight.shape[2:])
+    da = np.multiply.outer(f, dmean) + 2 * dvar * _across(g, mu @ flat)
+    dmu, dv = (da @ flat.swapaxes(1, 2)).sum(axis=0), dvar @ _across(f, flat**2).T
+    dweight = mu.T @ da + 2 * f[:, None, None] * flat * (v.T @ dvar)
+    shape = estimate.mean.shape
+    return Moments(dmu.reshape(shape), dv.reshape(shape)), dweight.reshape(weight.shape)
 
 
-def _taps(statistic, weight):
-    """sum over the input channels at each tap: (..., C_in) with (kh, kw, C_in, C_out) -> (K, ..., C_out)."""
-    taps = statistic.reshape(-1, statistic.shape[-1]) @ weight.reshape(-1, *weight.shape[2:])
-    return taps.reshape(-1, *statistic.shape[:-1], weight.shape[-1])
+def _rows(statistic):
+    """(..., C) -> (rows, C)."""
+    return statistic.reshape(-1, statistic.shape[-1])
 
 
-def _weigh(f, taps):
-    """sum_k f_k taps_k."""
-    return np.tensordot(f, taps, axes=1)
-
-
-def _across(g, taps):
-    """sum_l G_kl taps_l, for each k."""
-    return np.tensordot(g, taps, axes=1)
-
-
-def _each(f, statistic):
-    """f_k times the statistic, for each k."""
-    return np.multiply.outer(f, statistic)
-
-
-def _by_tap(statistic, dtaps):
-    """Gradient of _taps to the weight: (..., C_in) with (K, ..., C_out) -> (K, C_in, C_out), summed over batches."""
-    statistic = statistic.reshape(-1, statistic.shape[-1])
-    return statistic.T @ dtaps.reshape(len(dtaps), len(statistic), dtaps.shape[-1])
-
-
-def _from_taps(dtaps, flat):
-    """Gradient of _taps to the statistic: (K, ..., C_out) with (K, C_in, C_out) -> (..., C_in)."""
-    batches = dtaps.reshape(len(dtaps), -1, dtaps.shape[-1])
-    return (batches @ flat.swapaxes(1, 2)).sum(axis=0).reshape(*dtaps.shape[1:-1], flat.shape[1])
+def _across(weights, taps):
+    """sum_l weights_l taps_l, for each k where the weights are (K, K)."""
+    return (weights @ taps.reshape(len(taps), -1)).reshape(*weights.shape[:-1], *taps.shape[1:])
