@@ -117,15 +117,28 @@ _moments = None
 
 def moments_pair(name, value, shape=None):
     """A pair (mean, var) of equal shapes with var >= 0; with `shape`, broadcastable to it."""
-    if not isinstance(value, tuple) or len(value) != 2:
-        raise TypeError(f"{name} is {type(value).__name__}; expected Moments(mean, var)")
-    mean, var = gradient_pair(name, value, shape)
-    within(f"{name}.var", var, 0, np.inf, "a variance, >= 0")
-    return _as_moments(mean, var)
+    pair = gradient_pair(name, value, shape)
+    within(f"{name}.var", pair.var, 0, np.inf, "a variance, >= 0")
+    return pair
+
+
+def _is_pair(value, shape):
+    """Whether value is Moments of two arrays of `shape`: the usual case, with nothing to convert."""
+    if type(value) is not _moments:
+        return False
+    mean, var = value
+    return (
+        type(mean) is type(var) is np.ndarray
+        and mean.shape == var.shape == shape
+        and (mean.dtype is SINGLE or mean.dtype is DOUBLE)
+        and (var.dtype is SINGLE or var.dtype is DOUBLE)
+    )
 
 
 def gradient_pair(name, value, shape=None):
     """A pair (dmean, dvar) of equal shapes; with `shape`, broadcastable to it."""
+    if shape is not None and _is_pair(value, shape):
+        return value
     if not isinstance(value, tuple) or len(value) != 2:
         raise TypeError(f"{name} is {type(value).__name__}; expected Moments(mean, var)")
     if shape is None:
@@ -141,6 +154,8 @@ def gradient_pair(name, value, shape=None):
 
 def exact_pair(name, value, shape, what):
     """A pair (dmean, dvar), each of exactly `shape`."""
+    if _is_pair(value, shape):
+        return value
     value = gradient_pair(name, value)
     for field, a in zip(("mean", "var"), value, strict=True):
         same_shape(f"{name}.{field}", a, shape, what)
