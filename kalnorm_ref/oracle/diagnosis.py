@@ -1,0 +1,92 @@
+"""Why a target is wrong: each convention and each seeded bug is a hypothesis, evaluated in float64 beside the truth.
+
+A hypothesis explains a case if everything that the target returned lies within the budget around what the hypothesis
+predicts. It explains a target if it explains every failing case of an operation, and contradicts none that passed.
+"""
+
+import numpy as np
+
+from . import bugs
+from .arithmetic import evaluate
+from .verdict import Truth, shaped
+
+EXPLAINED_BY = 4.0  # times the budget: the errors of a buggy kernel are not bounded by the truth's budget alone
+
+
+def predicted(case, change, declared=None):
+    """The results of a case under a change, with the steps that the target has declared; by name."""
+    return evaluate(case, changes={**(declared or {}), **change.steps})
+
+
+def explains(truth, returned, prediction):
+    """Whether everything returned lies within the budget around the prediction."""
+    for name, (got, dtype) in returned.items():
+        want, guess = truth.want[name], np.asarray(prediction[name])
+        got = shaped(got, want)
+        if got is None or not _near(truth, name, got, dtype, guess):
+            return False
+    return True
+
+
+def _near(truth, name, got, dtype, guess):
+    scale = _size(guess) / max(_size(truth.want[name]), 1e-300)
+    looser = EXPLAINED_BY * max(1.0, scale if np.isfinite(scale) else 1.0)
+    return bool((truth.ratios(name, got, dtype, "serial", guess, looser) <= 1).all())
+
+
+def _size(a):
+    a = np.abs(a[np.isfinite(a)])
+    return float(np.sqrt(np.mean(a**2))) if a.size else 0.0
+
+
+def explanations(truth, returned, declared=None, among=None):
+    """The changes that explain one case, conventions first; all of the operation are tried unless `among` is given."""
+    changes = bugs.changes(truth.case.op) if among is None else among
+    changes = sorted(changes, key=lambda change: not change.convention)
+    return [c for c in changes if explains(truth, returned, predicted(truth.case, c, declared))]
+
+
+def fits_law(truth, returned, kind):
+    """Whether everything returned fits another budget: "single_pass" or "low_statistics"."""
+    for name, (got, dtype) in returned.items():
+        got = shaped(got, truth.want[name])
+        if got is None or not (truth.ratios(name, got, dtype, kind) <= 1).all():
+            return False
+    return True
+
+
+def separates(case, first, second):
+    """Whether two changes predict visibly different results for a case."""
+    truth = Truth(case, evaluate(case))
+    a, b = predicted(case, first), predicted(case, second)
+    return any(
+        not _near(Truth(case, truth.want), name, np.asarray(a[name]), case.dtype, np.asarray(b[name])) for name in a
+    )
+
+
+def pattern(got, want, case):
+    """What kind of multiple of the truth a wrong tensor is: "all elements x 0.75 = (m-1)/m", or an empty string."""
+    some = (
+        np.isfinite(got)
+        & np.isfinite(want)
+        & (np.abs(want) > 1e-3 * np.max(np.abs(want), initial=0, where=np.isfinite(want)))
+    )
+    if some.sum() < 2:
+        return ""
+    ratio = got[some] / want[some]
+    middle = float(np.median(ratio))
+    if not np.allclose(ratio, middle, rtol=1e-3, atol=1e-6):
+        return ""
+    m, b = case.samples, case.batches
+    known = {
+        "(m-1)/m": (m - 1) / m,
+        "m/(m-1)": m / max(1, m - 1),
+        "m": m,
+        "1/m": 1 / m,
+        "-1": -1.0,
+        "2": 2.0,
+        "1/2": 0.5,
+    }
+    known |= {"the number of statistics batches": b, "1/(statistics batches)": 1 / b} if b > 1 else {}
+    names = [name for name, value in known.items() if abs(middle - value) <= 2e-3 * abs(value)]
+    return f"all elements x {middle:.4g}" + (f" = {names[0]}" if names else "")
