@@ -94,6 +94,7 @@ __all__ = [
     "observe",
     "observe_backward",
     "optim",
+    "oracle",
     "predict",
     "predict_backward",
     "recompute_population",
@@ -106,3 +107,11 @@ __all__ = [
     "transport",
     "use_backend",
 ]
+
+
+def __getattr__(name):
+    if name == "oracle":  # the conformance kit is imported when it is first asked for: nothing else here needs it
+        from importlib import import_module
+
+        return import_module(".oracle", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,11 +25,11 @@ class Arithmetic(NamedTuple):
 
     def sum(self, a, axis):
         """Sum over one axis, kept with length 1."""
-        return SUMS[self.sums](np.moveaxis(a, axis, 0)).reshape([1 if i == axis else n for i, n in enumerate(a.shape)])
+        return SUMS[self.sums](a.swapaxes(axis, 0))[None].swapaxes(axis, 0)
 
 
 def _pairwise(a):
-    return a.sum(axis=0)
+    return np.ascontiguousarray(np.moveaxis(a, 0, -1)).sum(axis=-1)  # NumPy adds in pairs along the last axis only
 
 
 def _tree(a):
@@ -149,7 +149,7 @@ def given_values(case, arithmetic, updates):
             values[name] = shape.expand(np.broadcast_to(dtype(0) if a is None else a, (batches, count)))
     p, decay = case.params, case.params.get("decay")
     values["decay"] = dtype(updates / (updates + 1) if decay is None else decay)  # None: the cumulative average
-    values |= {"updates": updates, "cumulative": decay is None, "images": len(case.tensors["x"]) // batches}
+    values |= {"updates": updates, "cumulative": decay is None, "images": len(case.tensors["x"]) // max(1, batches)}
     values |= {"eps": dtype(p["eps"]), "r_max": dtype(p.get("r_max", 1)), "d_max": dtype(p.get("d_max", 0))}
     values |= {"m": dtype(x.shape[1] if shape.grouped is None else x.shape[1] * x.shape[3]), "sqrt": np.sqrt}
     values |= {"clip": _clip, "expand": shape.expand, "flat": shape.flat, "shape": shape, "batches": batches}
@@ -184,7 +184,6 @@ def evaluate(case, arithmetic=EXACT, changes=None, storage=None, updates=0):
     """The results of a case by their names in the protocol, computed by the steps with `changes` in them.
 
     changes: other bodies, by the name of the function in steps.py that each takes the place of.
-
     storage: type in which y and dx (and nothing else) are stored; None leaves them as computed. updates: training
     steps that the state has behind it.
     """
@@ -195,9 +194,12 @@ def evaluate(case, arithmetic=EXACT, changes=None, storage=None, updates=0):
     with np.errstate(all="ignore"):
         values = history(case, lambda case, updates: given_values(case, arithmetic, updates), changes, updates)
         out = named(values, case)
-    if storage is not None:
-        out |= {name: rounded(out[name], storage).astype(out[name].dtype) for name in ("y", "dx")}
-    return out
+    return out if storage is None else stored_maps(out, storage)
+
+
+def stored_maps(out, storage):
+    """The results with y and dx rounded to a storage type."""
+    return out | {name: rounded(out[name], storage).astype(out[name].dtype) for name in ("y", "dx")}
 
 
 def history(case, given, changes, done=0):
@@ -205,13 +207,19 @@ def history(case, given, changes, done=0):
     state = {}
     for updates, x in enumerate(case.before, done):
         step = case._replace(training=True, tensors={**case.tensors, "x": x})
-        values = plans.run(_changed(step, changes), given(step, updates) | state)
+        start = given(step, updates) | state
+        values = plans.run(changed(step, changes, start), start)
         state = state_of(values, case)
-    return plans.run(_changed(case, changes), given(case, done + len(case.before)) | state)
+    start = given(case, done + len(case.before)) | state
+    return plans.run(changed(case, changes, start), start)
 
 
-def _changed(case, changes):
-    return {name: changes.get(step.__name__, step) for name, step in plans.of(case).items()}
+def changed(case, changes, given):
+    """The steps of a case with the changes that find all they need there: no z in inference, say."""
+    plan = plans.of(case)
+    known = {*given, *plan}
+    fitting = {name: step for name, step in changes.items() if known.issuperset(plans.parameters(step))}
+    return {name: fitting.get(step.__name__, step) for name, step in plan.items()}
 
 
 STATE = {"running_mean": "next_mean", "running_var": "next_var", "running_std": "next_std"}

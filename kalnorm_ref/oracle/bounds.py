@@ -97,5 +97,10 @@ def square_root(a):
 
 
 def clipped(a, low, high):
+    """Clipped for certain, it is a limit, of which only the rounding is left."""
     v, e = parts(a)
-    return Bounded(np.clip(v, low, high), e + 0 * v, a.u) if isinstance(a, Bounded) else np.clip(v, low, high)
+    inside = np.clip(v, low, high)
+    if not isinstance(a, Bounded):
+        return inside
+    below, above = np.clip(v - e, low, high), np.clip(v + e, low, high)
+    return a._rounded(inside, np.maximum(inside - below, above - inside))

@@ -6,7 +6,9 @@
     everything     what these and the rounding of each step come to, propagated through the steps (bounds.py)
     stored         + half an ulp of the storage type
 
-u is the unit roundoff of the type that computes; C = 8 for sums like trees, 8 + 2 m^(1/2) for serial ones. So
+u is the unit roundoff of the type that computes; C = 8 for sums like trees, 8 + 2 m^(1/2) for serial ones, which holds
+while roundings go both ways: a long serial sum of one repeated value, all of whose roundings may go one way, can be m u/4
+off, and no case here has more than 100 such values. So
 |y' - y| <= C u |gamma| (kappa + |x_hat|) + C u (|gamma x_hat| + |beta|), kappa = rms(x)/(var + eps)^(1/2), and the rest
 likewise: the budget knows how ill-conditioned a case is, and nothing else loosens it.
 """
@@ -90,7 +92,7 @@ def _steps(op, c, u, single_pass, stored):
     def var_of(x, centre, average):
         value = average((x - centre) ** 2).value
         rms = np.sqrt(average(x**2).value)
-        error = c * u * (value + rms * np.sqrt(value)) + (c * u * rms) ** 2 + stored * value
+        error = c * u * (value + rms * np.sqrt(value)) + (c * u * rms) ** 2 + 2 * stored * value  # u of rstd
         return Bounded(value, error + (c * u * (value + centre**2) if single_pass else 0), u)
 
     def var(x, mean, average):
@@ -99,9 +101,14 @@ def _steps(op, c, u, single_pass, stored):
     def observed_var(x, observed_mean, average):
         return var_of(x, observed_mean.value, average)
 
+    def fixed_mean(running_mean):  # in inference many fold it into x a + b, and round b
+        value, error = parts(running_mean)
+        return Bounded(value, error + c * u * np.abs(value), u)
+
+    fixed = {"fixed_mean": fixed_mean}
     if op in ("kn", "gkn"):
-        return {"observed_mean": mean, "observed_var": observed_var}
-    return {"mean": mean, "var": var}
+        return {"observed_mean": mean, "observed_var": observed_var} | fixed
+    return {"mean": mean, "var": var} | fixed
 
 
 def stored(budget, expected, case, dtypes):

@@ -63,7 +63,7 @@ class Case(NamedTuple):
     def samples(self):
         """m: the values behind one statistic."""
         if self.op in ("gn", "gkn"):
-            return self.tensors["x"][0].size // self.params["groups"]
+            return math.prod(self.tensors["x"].shape[1:]) // self.params["groups"]
         return self.tensors["x"].size // max(1, self.channels * self.batches)
 
     @property

@@ -1,13 +1,15 @@
 """Why a target is wrong: each convention and each seeded bug is a hypothesis, evaluated in float64 beside the truth.
 
 A hypothesis explains a case if everything that the target returned lies within the budget around what the hypothesis
-predicts. It explains a target if it explains every failing case of an operation, and contradicts none that passed.
+predicts; or if that holds of the results of forward, some of which it changes, and the gradients are the slopes of the
+changed forward, as automatic differentiation finds them (slopes.py). It explains a target if it explains every failing case of an operation, and contradicts none that passed.
 """
 
 import numpy as np
 
 from . import bugs
 from .arithmetic import evaluate
+from .slopes import GRADIENTS, gradients_follow
 from .verdict import Truth, shaped
 
 EXPLAINED_BY = 4.0  # times the budget: the errors of a buggy kernel are not bounded by the truth's budget alone
@@ -16,6 +18,13 @@ EXPLAINED_BY = 4.0  # times the budget: the errors of a buggy kernel are not bou
 def predicted(case, change, declared=None):
     """The results of a case under a change, with the steps that the target has declared; by name."""
     return evaluate(case, changes={**(declared or {}), **change.steps})
+
+
+def prediction(truth, change, declared=None):
+    """The same for the case of a Truth, which keeps it."""
+    if change.name not in truth.predictions:
+        truth.predictions[change.name] = truth.replay.under({**(declared or {}), **change.steps})
+    return truth.predictions[change.name]
 
 
 def explains(truth, returned, prediction):
@@ -43,7 +52,37 @@ def explanations(truth, returned, declared=None, among=None):
     """The changes that explain one case, conventions first; all of the operation are tried unless `among` is given."""
     changes = bugs.changes(truth.case.op) if among is None else among
     changes = sorted(changes, key=lambda change: not change.convention)
-    return [c for c in changes if explains(truth, returned, predicted(truth.case, c, declared))]
+    returned = _wrong_first(truth, returned)
+    return [c for c in changes if explained(truth, returned, c, declared)]
+
+
+def explained(truth, returned, change, declared=None):
+    """Whether a change explains what was returned for a case, {name: (values, type)}."""
+    guess = prediction(truth, change, declared)
+    if explains(truth, returned, guess):
+        return True
+    forward = {name: got for name, got in returned.items() if name not in GRADIENTS}
+    if len(forward) == len(returned) or not _changes_forward(truth, forward, guess):
+        return False
+    if not explains(truth, forward, guess):
+        return False
+    return gradients_follow(truth.case, {**(declared or {}), **change.steps}, returned)
+
+
+def _changes_forward(truth, forward, guess):
+    """Whether a prediction of anything but gradients differs from the truth by more than rounding."""
+    return any(not np.allclose(truth.want[name], guess[name], 1e-9, 0, equal_nan=True) for name in forward)
+
+
+def _wrong_first(truth, returned):
+    """The same, with what is not right in front, which rules out most changes at once."""
+
+    def right(name):
+        got, dtype = returned[name]
+        got = shaped(got, truth.want[name])
+        return got is not None and _near(truth, name, got, dtype, truth.want[name])
+
+    return {name: returned[name] for name in sorted(returned, key=right)}
 
 
 def fits_law(truth, returned, kind):
@@ -75,7 +114,7 @@ def pattern(got, want, case):
         return ""
     ratio = got[some] / want[some]
     middle = float(np.median(ratio))
-    if not np.allclose(ratio, middle, rtol=1e-3, atol=1e-6):
+    if not np.allclose(ratio, middle, rtol=1e-3, atol=1e-6) or abs(middle - 1) < 2e-3:
         return ""
     m, b = case.samples, case.batches
     known = {

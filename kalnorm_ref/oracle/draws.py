@@ -34,6 +34,7 @@ class Draws:
     """The draws of one case: each call takes the next seed of the row that `name` starts."""
 
     def __init__(self, name, seed=0):
+        self.seed = seed
         self.next = zlib.crc32(name.encode()) * 2**20 + seed * 2**52
 
     def _words(self, count):

@@ -1,5 +1,6 @@
 """Ask a target every case, judge what it returns, and say why it is wrong."""
 
+import functools
 import time
 
 import numpy as np
@@ -7,25 +8,27 @@ import numpy as np
 from . import bugs
 from .arithmetic import evaluate
 from .arrays import given, returned
-from .diagnosis import EXPLAINED_BY, explanations, explains, fits_law, pattern, predicted, separates
+from .case import UNITS
+from .diagnosis import EXPLAINED_BY, explained, explanations, fits_law, pattern, separates
 from .target import capabilities, why_not
 from .verdict import NEUTRAL, RIGHT, CaseResult, TensorResult, Truth, judge_tensor, severity, shaped
 
 FULLY_TRIED = 3  # failing cases before which every change is tried; later ones only see what explains these
+ENOUGH = 0.7  # of the failing cases must be explained, before an explanation is named
 POLICIES = ("one-value-error", "one-value-zeros", "one-value-nan")
 
 
-def ask(case, want, factory, conventions):
+def ask(case, want, factory, conventions, truth=None):
     """The result of one case, before any diagnosis: its verdict is that of its worst tensor.
 
-    What the target declares is added to the set `conventions`.
+    What the target declares is added to the set `conventions`. truth: the Truth of case and want, where there is one.
     """
     start = time.perf_counter()
     try:
         target = factory(case)
     except Exception as error:  # whatever a target raises is its own affair, and a verdict
         return CaseResult(case, "ERROR", (), _said("the factory", error))
-    reason = why_not(case, capabilities(target))
+    reason = getattr(target, "refuses", None) or why_not(case, capabilities(target))
     if reason:
         return CaseResult(case, "SKIP", (), reason)
     declared = set(getattr(target, "conventions", ()) or ())
@@ -37,17 +40,17 @@ def ask(case, want, factory, conventions):
     if case.tensors["x"].size == 0 or (case.samples == 1 and case.training and case.op in ("bn", "brn", "kn")):
         return _degenerate(case, want, target, declared)._replace(seconds=time.perf_counter() - start)
     steps = declared_steps(case.op, declared)
-    if steps:
-        want = {name: np.asarray(a) for name, a in evaluate(case, changes=steps).items()}
+    if truth is None or steps:
+        truth = truth_of(case, steps) if steps else Truth(case, want)
     try:
         got, complaints = _questioned(case, target)
         # the same target again, but for a cumulative average, whose count no state has
         again, _ = _questioned(case, target if case.params.get("decay", 0) is not None else factory(case))
     except Exception as error:
         return CaseResult(case, "ERROR", (), _said("the target", error), seconds=time.perf_counter() - start)
-    result = judged(Truth(case, want), got, complaints)
+    result = judged(truth, got, complaints)
     for name, (a, dtype) in again.items():
-        if name in got and got[name][0].shape == a.shape and not _same(Truth(case, want), name, got[name][0], a, dtype):
+        if name in got and got[name][0].shape == a.shape and not _same(truth, name, got[name][0], a, dtype):
             note = "asked a second time it gave other values"
             result = _with(result, TensorResult(name, "FAIL", np.inf, np.nan, (), np.nan, np.nan, note))
     return result._replace(seconds=time.perf_counter() - start)
@@ -85,7 +88,7 @@ def _questioned(case, target):
     if case.state and f"{case.op}.state" in able:
         out |= _checked(target.get_state(), "get_state")
     for name, a in kept.items():
-        if not np.array_equal(a.view(np.uint8), np.ascontiguousarray(tensors[name]).view(np.uint8)):
+        if a.tobytes() != tensors[name].tobytes():
             complaints[name] = "the target changed its input"
     return {name: returned(value) for name, value in out.items() if value is not None}, complaints
 
@@ -106,12 +109,13 @@ def _same(truth, name, first, second, dtype):
     return bool((truth.ratios(name, second, dtype, "serial", first, EXPLAINED_BY) <= 1).all())
 
 
-def judged(truth, got, complaints=()):
+def judged(truth, got, complaints=(), needed=("y",)):
     """The CaseResult for what a target returned: {name: (values, type)}."""
     case, want = truth.case, truth.want
     tensors = [judge_tensor(truth, name, *got[name]) for name in want if name in got]
-    if "y" not in got:
-        tensors.append(TensorResult("y", "ERROR", np.inf, np.nan, (), np.nan, np.nan, "was not returned"))
+    for name in needed:
+        if name not in got:
+            tensors.append(TensorResult(name, "ERROR", np.inf, np.nan, (), np.nan, np.nan, "was not returned"))
     for name in dict(complaints):
         tensors.append(TensorResult(name, "FAIL", np.inf, np.nan, (), np.nan, np.nan, complaints[name]))
     for i, t in enumerate(tensors):
@@ -119,7 +123,9 @@ def judged(truth, got, complaints=()):
             tensors[i] = t._replace(note=pattern(shaped(got[t.name][0], want[t.name]), want[t.name], case))
     worst = min((t.verdict for t in tensors), key=severity)
     missing = tuple(name for name in want if name not in got)
-    return CaseResult(case, worst, tuple(tensors), missing=missing, returned=got)
+    return CaseResult(
+        case, worst, tuple(tensors), missing=missing, returned={name: got[name] for name in want if name in got}
+    )
 
 
 def _with(result, tensor):
@@ -136,12 +142,16 @@ def _degenerate(case, want, target, declared):
             return CaseResult(case, "ERROR", (), _said("the target", error))
         return CaseResult(case, "PASS", (), _said("as it may, the target", error))
     if case.tensors["x"].size == 0:
-        right = "y" in got and got["y"][0].size == 0
-        return CaseResult(case, "PASS" if right else "FAIL", (), "no sample" if right else "no sample, but values in y")
+        if "y" not in got or got["y"][0].size:
+            return CaseResult(case, "FAIL", (), "no sample, but values in y, or no y")
+        lost = [name for name in case.state if name in got and not np.isfinite(got[name][0]).all()]
+        return CaseResult(
+            case, "FAIL" if lost else "PASS", (), f"no sample, and NaN in {', '.join(lost)}" if lost else "no sample"
+        )
     if "one-value-error" in declared:
         return CaseResult(case, "FAIL", (), "declares one-value-error, but raised nothing")
     y = got["y"][0] if "y" in got else np.zeros(0)
-    if np.isnan(y).all() and "one-value-zeros" not in declared:
+    if y.size and np.isnan(y).all() and "one-value-zeros" not in declared:
         return CaseResult(case, "PASS", (), "one value per channel: NaN")
     return judged(Truth(case, want), got)._replace(note="one value per channel: zeros")
 
@@ -149,36 +159,45 @@ def _degenerate(case, want, target, declared):
 # ---- diagnosis of a whole run ------------------------------------------------------------------------------------
 
 
-def diagnosed(results, declared=()):
-    """The results with a reason for each failure that has one."""
+def diagnosed(results, declared=(), truth=None):
+    """The results with a reason for each failure that has one. truth: where there is one, the Truth of a case."""
+    truth = truth or truth_of
     results = list(results)
     for op in dict.fromkeys(r.case.op for r in results):
         of_op = [i for i, r in enumerate(results) if r.case.op == op and r.returned]
-        failing = [i for i in of_op if results[i].verdict not in NEUTRAL]
+        failing = [i for i in of_op if any(wrong_value(t) for t in results[i].tensors)]
         if failing:
-            _diagnose(results, of_op, failing, declared_steps(op, set(declared)))
+            steps = declared_steps(op, set(declared))
+            _diagnose(results, {i: truth(results[i].case, steps) for i in of_op}, failing, steps)
     return results
 
 
-def _diagnose(results, of_op, failing, declared):
-    truths = {i: truth_of(results[i].case, declared) for i in of_op}
-    candidates = None
+def _diagnose(results, truths, failing, declared):
+    """Name what explains most of what fails and contradicts nothing that passed; a case it does not explain keeps its
+    own verdict: under a wrong formula NaN and overflow are nobody's prediction."""
+    failing = sorted(failing, key=lambda i: (results[i].verdict == "NONFINITE", UNITS[results[i].case.dtype]))
+    candidates, found = None, {}
     for count, i in enumerate(failing):
         among = None if count < FULLY_TRIED else candidates
-        found = explanations(truths[i], results[i].returned, declared, among)
-        results[i] = results[i]._replace(explanations=tuple(c.name for c in found))
-        names = {c.name for c in found}
-        candidates = found if candidates is None else [c for c in candidates if c.name in names]
-    passing = [i for i in of_op if results[i].verdict in RIGHT]
+        found[i] = explanations(truths[i], results[i].returned, declared, among)
+        results[i] = results[i]._replace(explanations=tuple(c.name for c in found[i]))
+        if count < FULLY_TRIED:
+            candidates = list({c.name: c for c in [*(candidates or []), *found[i]]}.values())
+    explained_by = {c.name: sum(c in found[i] for i in failing) for c in candidates}
+    most = max(explained_by.values(), default=0)
+    passing = [i for i in truths if results[i].verdict in RIGHT]
     left = [
         c
         for c in candidates
-        if all(explains(truths[i], results[i].returned, predicted(results[i].case, c, declared)) for i in passing)
+        if explained_by[c.name] == most >= ENOUGH * len(failing)
+        and all(explained(truths[i], results[i].returned, c, declared) for i in passing)
     ]
-    for i in failing:
-        results[i] = _named(results[i], left, truths[i])
+    verdict = _changed_verdict(left[0]) if left else _law(results, truths, failing)
+    for i in failing if verdict else ():
+        if not left or left[0] in found[i]:
+            results[i] = _renamed(results[i], verdict, left[0].text if left else results[i].note)
     if len(left) > 1:
-        note = _separating(left)
+        note = f"{' or '.join(c.name for c in left)}: {_separating(left[0].name, left[1].name)}"
         for i in failing:
             results[i] = results[i]._replace(note=note)
 
@@ -188,30 +207,36 @@ def truth_of(case, declared):
     return Truth(case, {name: np.asarray(a) for name, a in evaluate(case, changes=declared).items()})
 
 
-def _named(result, left, truth):
-    """The result with the verdict that the remaining explanations give it."""
-    if left:
-        one = left[0]
-        verdict = f"{'CONVENTION' if one.convention else 'BUG?'}:{one.name}"
-        note = one.text if len(left) == 1 else result.note
-        tensors = tuple(t if t.verdict in RIGHT else t._replace(verdict=verdict) for t in result.tensors)
-        return result._replace(verdict=verdict, note=note, tensors=tensors)
-    if not all(t.verdict in RIGHT or (t.verdict == "FAIL" and np.isfinite(t.ratio)) for t in result.tensors):
-        return result
+def wrong_value(tensor):
+    """Whether a tensor's values are wrong, and not something else about it."""
+    return tensor.verdict not in RIGHT and not (np.isnan(tensor.got) and np.isnan(tensor.want))
+
+
+def _changed_verdict(change):
+    return f"{'CONVENTION' if change.convention else 'BUG?'}:{change.name}"
+
+
+def _law(results, truths, failing):
+    """The looser law that everything which fails obeys; None without one."""
     for kind, verdict in (("single_pass", "SINGLEPASS"), ("low_statistics", "LOWSTAT")):
-        if fits_law(truth, result.returned, kind):
-            tensors = tuple(t if t.verdict in RIGHT else t._replace(verdict=verdict) for t in result.tensors)
-            return result._replace(verdict=verdict, tensors=tensors)
-    return result
+        if all(fits_law(truths[i], results[i].returned, kind) for i in failing):
+            return verdict
+    return None
 
 
-def _separating(left):
-    """Which case would tell the remaining explanations apart."""
+def _renamed(result, verdict, note):
+    """The result with another verdict for its wrong values."""
+    tensors = tuple(t._replace(verdict=verdict) if wrong_value(t) else t for t in result.tensors)
+    return result._replace(tensors=tensors, verdict=min((t.verdict for t in tensors), key=severity), note=note)
+
+
+@functools.cache
+def _separating(first, second):
+    """Which case would tell two changes apart."""
     from .catalogue import cases  # here: only an ambiguity needs the whole catalogue
 
-    names = " or ".join(c.name for c in left)
-    first, second = left[:2]
+    first, second = bugs.find(first), bugs.find(second)
     for case in cases(first.ops[0] if len(first.ops) == 1 else None):
         if case.op in first.ops and case.op in second.ops and case.tensors["x"].size and separates(case, first, second):
-            return f"{names}: {case.id} tells the first two apart"
-    return f"{names}: no case here tells the first two apart"
+            return f"{case.id} tells the first two apart"
+    return "no case here tells the first two apart"

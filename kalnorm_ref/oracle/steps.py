@@ -1,9 +1,9 @@
 """The normalizers a third time, as named steps: what seeded bugs change, and what the budget is propagated through.
 
-A step is a function whose parameters are names of earlier values; `run` computes them in order. A bug is a function with
-another body in the place of one of these, under whose name it is kept: `dx`, `renorm_dx`, `kalman_dx` and `fixed_dx` all
-compute dx. Arrays are (B, m, C), or (N, L, G, k) where k channels share a statistic; statistics keep
-those axes with length 1. How to sum, and in which precision, is given: see arithmetic.py.
+A step is a function whose parameters are names of earlier values; `run` computes them in order. A bug is another body
+for one of these functions, under the function's name: `dx`, `renorm_dx`, `kalman_dx` and `fixed_dx` all compute dx.
+Arrays are (B, m, C), or (N, L, G, k) where k channels share a statistic; statistics keep those axes with length 1.
+How to sum, and in which precision, is given: see arithmetic.py.
 
     average, total      mean over the samples of a statistic; sum over all samples of a channel
     over_batches        mean over the statistics batches
@@ -13,10 +13,13 @@ those axes with length 1. How to sum, and in which precision, is given: see arit
 import functools
 import inspect
 
+from .kalman_steps import KN, KN_FIRST
+from .shared_steps import SAVED, dbeta, dgamma, dx_hat, mean, next_mean, next_var, rstd, std, steps, var, x_hat, y
+
 
 @functools.cache
 def parameters(step):
-    """Names of the values that a step needs."""
+    """The names that a step needs."""
     return tuple(inspect.signature(step).parameters)
 
 
@@ -27,75 +30,6 @@ def run(steps, given):
         values[name] = step(**{needed: values[needed] for needed in parameters(step)})
     return values
 
-
-def steps(*functions):
-    """Functions by name."""
-    return {f.__name__: f for f in functions}
-
-
-# ---- what all share ----------------------------------------------------------------------------------------------
-
-
-def mean(x, average):
-    return average(x)
-
-
-def var(x, mean, average):
-    return average((x - mean) ** 2)
-
-
-def std(var, eps, sqrt):
-    return sqrt(var + eps)
-
-
-def rstd(std):
-    return 1 / std
-
-
-def x_hat(x, mean, rstd):
-    return (x - mean) * rstd
-
-
-def y(x_hat, gamma, beta):
-    return gamma * x_hat + beta
-
-
-def dx_hat(dy, gamma):
-    return dy * gamma
-
-
-def dgamma(dy, x_hat, total):
-    return total(dy * x_hat)
-
-
-def dbeta(dy, total):
-    return total(dy)
-
-
-def next_mean(running_mean, mean, decay, over_batches):
-    return decay * running_mean + (1 - decay) * over_batches(mean)
-
-
-def next_var(running_var, var, decay, over_batches):
-    return decay * running_var + (1 - decay) * over_batches(var)
-
-
-# what forward returns besides y
-
-
-def saved_mean(mean):
-    return mean
-
-
-def saved_var(var):
-    return var
-
-
-def saved_rstd(rstd):
-    return rstd
-
-
-SAVED = steps(saved_mean, saved_var, saved_rstd)
 
 # ---- batch and group normalization (B1, B6) ------------------------------------------------------------------------
 
@@ -199,122 +133,7 @@ BRN = (
     | {"projection": projection_on_z, "dx": renorm_dx}
 )
 
-# ---- Kalman normalization (B5) -----------------------------------------------------------------------------------
-
-
-def prior_mean(previous_mean, transition, expand):
-    return expand(previous_mean @ transition.T)
-
-
-def prior_var(previous_var, transition, noise, expand):
-    return expand(previous_var @ (transition**2).T + noise)
-
-
-def observed_mean(x, average):
-    return average(x)
-
-
-def observed_var(x, observed_mean, average):
-    return average((x - observed_mean) ** 2)
-
-
-def delta(observed_mean, prior_mean):
-    return observed_mean - prior_mean
-
-
-def fused_mean(prior_mean, observed_mean, gain):
-    return (1 - gain) * prior_mean + gain * observed_mean
-
-
-def fused_var(prior_var, observed_var, delta, gain):
-    return (1 - gain) * prior_var + gain * observed_var + (gain * (1 - gain)) * delta**2
-
-
-def dmean(rstd, dx_hat, destimate_mean, samples_sum):
-    return destimate_mean - rstd * samples_sum(dx_hat)
-
-
-def dvar(rstd, dx_hat, x_hat, destimate_var, samples_sum):
-    return destimate_var - rstd**2 * samples_sum(dx_hat * x_hat) / 2
-
-
-def ddelta(dmean, dvar, delta, gain):
-    return gain * dmean + (2 * gain * (1 - gain)) * dvar * delta
-
-
-def dobserved_var(dvar, gain):
-    return gain * dvar
-
-
-def dprior_mean(dmean, ddelta):
-    return dmean - ddelta
-
-
-def dprior_var(dvar, gain):
-    return (1 - gain) * dvar
-
-
-def dgain(dmean, dvar, delta, observed_var, prior_var, gain, to_gain):
-    return to_gain(dmean * delta + dvar * (observed_var - prior_var + (1 - 2 * gain) * delta**2))
-
-
-def kalman_dx(rstd, dx_hat, ddelta, dobserved_var, x, observed_mean, m):
-    return rstd * dx_hat + ddelta / m + (2 * dobserved_var / m) * (x - observed_mean)
-
-
-def dprevious_mean(dprior_mean, transition, flat):
-    return flat(dprior_mean) @ transition
-
-
-def dprevious_var(dprior_var, transition, flat):
-    return flat(dprior_var) @ transition**2
-
-
-def dtransition(dprior_mean, dprior_var, previous_mean, previous_var, transition, flat, to_transition):
-    through_mean = flat(dprior_mean).T @ previous_mean
-    return to_transition(through_mean + 2 * transition * (flat(dprior_var).T @ previous_var))
-
-
-def dnoise(dprior_var, flat, to_noise):
-    return to_noise(flat(dprior_var))
-
-
-KN = (
-    steps(prior_mean, prior_var, observed_mean, observed_var, delta)
-    | {"mean": fused_mean, "var": fused_var}
-    | steps(std, rstd, x_hat, y, dx_hat, dgamma, dbeta, dmean, dvar, ddelta, dobserved_var, dprior_mean, dprior_var)
-    | steps(dgain, saved_mean, saved_var)
-    | {"dx": kalman_dx}
-    | steps(dprevious_mean, dprevious_var, dtransition, dnoise)
-)
 RUNNING = steps(next_mean, next_var)
-
-
-# ---- without a prior: the first normalizer of a chain ------------------------------------------------------------
-
-
-def whole_mean(observed_mean):
-    return observed_mean
-
-
-def whole_var(observed_var):
-    return observed_var
-
-
-def whole_ddelta(dmean):
-    return dmean
-
-
-def whole_dobserved_var(dvar):
-    return dvar
-
-
-KN_FIRST = (
-    steps(observed_mean, observed_var)
-    | {"mean": whole_mean, "var": whole_var}
-    | steps(std, rstd, x_hat, y, dx_hat, dgamma, dbeta, dmean, dvar, saved_mean, saved_var)
-    | {"ddelta": whole_ddelta, "dobserved_var": whole_dobserved_var, "dx": kalman_dx}
-)
 
 
 def of(case):

@@ -8,6 +8,7 @@ A factory takes a Case and returns a target with
     forward(tensors, training)      -> dict of y and more
     backward(dy, **upstream)        -> dict of dx, dgamma, ...
     get_state(), set_state(dict)    running values
+    refuses                         why it is not asked this case, as a text; optional
 
 Without a type among its capabilities it is taken to know float32 and float64, without a layout the ones with channels
 last. A plain function f(x, gamma, beta, eps) -> y and a torch.nn.Module are taken too: `from_function`, and
@@ -22,10 +23,13 @@ from .case import LAYOUTS, OPS, UNITS
 
 KINDS = ("factory", "function", "module")
 CHANNELS_LAST = ("NC", "NLC", "NHWC", "NDHWC")
+LACKING = "the target does not list "  # begins the reason of a SKIP
 
 
 class TargetError(ImportError):
     """A target that cannot be imported."""
+
+    exit_code = 4  # of the command line
 
 
 def load(name, kind="factory"):
@@ -35,8 +39,9 @@ def load(name, kind="factory"):
         raise TargetError(f"target is {name!r}; expected package.module:name")
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
-        raise TargetError(f"target {name!r}: cannot import {module}: {error}") from error
+    except Exception as error:  # whatever the module runs into
+        what = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        raise TargetError(f"target {name!r}: cannot import {module}: {what}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise TargetError(f"target {name!r}: {module} has no {attribute}")
@@ -109,4 +114,4 @@ def why_not(case, able):
     if case.state and (case.before or not case.training or case.op == "brn"):
         needs.append(f"{case.op}.state")
     lacking = [need for need in needs if need not in able]
-    return f"the target does not list {', '.join(dict.fromkeys(lacking))}" if lacking else None
+    return LACKING + ", ".join(dict.fromkeys(lacking)) if lacking else None

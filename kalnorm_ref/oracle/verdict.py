@@ -14,6 +14,7 @@ Verdicts, worst first:
     SKIP             not run, with the reason;  XFAIL   expected to fail, and failed
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy as np
 from .arrays import storage
 from .budget import budget, serial
 from .case import UNITS, channel_axis, half_ulp, rounded
+from .replay import Replay
 
 VERDICTS = (
     "ERROR",
@@ -77,6 +79,12 @@ class Truth:
     def __init__(self, case, want):
         self.case, self.want = case, want
         self._budgets = {}
+        self.predictions = {}  # by the name of a change, see diagnosis.py
+
+    @functools.cached_property
+    def replay(self):
+        """The steps of the case in float64, to be run under changes."""
+        return Replay(self.case)
 
     def budget(self, kind="tree"):
         """Budget by tensor, before storage: "tree", "serial", "single_pass" or "low_statistics"."""
