@@ -1,9 +1,9 @@
 """The command line: the same work as the functions of kalnorm_ref.experiments, with one clear line for every mistake.
 
-Exit codes: 0 done, 1 a check failed, 2 usage or bad input, 130 stopped with Ctrl-C. A command is a module of this
-package with a function `add`, which gives its options to the parser, and a pair: the first function looks at all input
-and writes nothing, and returns the second, which works and returns the exit code (None: 0). A ValueError of the second
-is a mistake of this package and keeps its traceback.
+Exit codes: 0 done, 1 a check failed, 2 usage or bad input, 3 fewer cases than asked for, 4 a target that cannot be
+imported, 130 stopped with Ctrl-C. A command is a module of this package with a function `add`, which gives its options
+to the parser, and a pair: the first function looks at all input and writes nothing, and returns the second, which works
+and returns the exit code (None: 0). A ValueError of the second is a mistake of this package and keeps its traceback.
 """
 
 import platform
@@ -11,7 +11,7 @@ import sys
 
 from .. import __version__, backend
 from ..data import DataError
-from . import bench, compare, data, evaluate, gradproof, trace, train
+from . import bench, cases, compare, data, evaluate, files, gradproof, selftest, trace, train, verify
 from .common import InputError, Parser
 
 COMMANDS = (
@@ -22,6 +22,10 @@ COMMANDS = (
     gradproof,
     trace,
     data,
+    verify,
+    cases,
+    files,
+    selftest,
 )
 
 EXAMPLES = """examples:
@@ -29,6 +33,7 @@ EXAMPLES = """examples:
   kalnorm-ref train --norm kn-learned      one network, with a log and checkpoints
   kalnorm-ref evaluate out/train           its test error with each kind of statistics at inference
   kalnorm-ref trace kn --html kn.html      every step of a worked example, as a page to step through
+  kalnorm-ref verify my_norm:factory       is a normalizer of your own right, how wrong is it, and why
   kalnorm-ref data fetch cifar10           download CIFAR-10
   kalnorm-ref COMMAND --help               all that a command can do, with examples
 """
@@ -49,7 +54,7 @@ def main(argv=None):
         return stop.code or 0
     except (InputError, DataError, ImportError, OSError) as error:
         print("kalnorm-ref: error: " + " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        return getattr(error, "exit_code", 2)
     except KeyboardInterrupt:
         print(f"kalnorm-ref: stopped; {kept}", file=sys.stderr)
         return 130

@@ -10,6 +10,7 @@ what a deviation is called, diagnosis.py which bug explains it.
 
 from . import core
 from .case import Case
+from .check import check
 from .reference import expected
 from .report import Failed, Report
 from .runner import ask, diagnosed
@@ -23,6 +24,7 @@ __all__ = [
     "Report",
     "TargetError",
     "TensorResult",
+    "check",
     "expected",
     "load",
     "verify",
@@ -42,4 +44,5 @@ def verify(factory, cases=None, min_cases=1, *, name=None, accepted=(), progress
     results = []
     for case, want in progress(questions) if progress else questions:
         results.append(ask(case, want, factory, conventions))
-    return Report(name or getattr(factory, "__name__", "target"), tuple(diagnosed(results, conventions)), min_cases, accepted)
+    name = name or getattr(factory, "__name__", "target")
+    return Report(name, tuple(diagnosed(results, conventions)), min_cases, accepted, tuple(sorted(conventions)))

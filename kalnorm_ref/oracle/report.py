@@ -21,6 +21,7 @@ class Report(NamedTuple):
     results: tuple  # of CaseResult, in the order of the cases
     min_cases: int = 1
     accepted: tuple = ()  # verdicts that are let pass beside the right ones: "LOWSTAT"
+    declared: tuple = ()  # names of the conventions that the target declared
 
     @property
     def judged(self):
@@ -76,6 +77,8 @@ class Report(NamedTuple):
             "numpy": np.__version__,
             "exit_code": self.exit_code,
             "min_cases": self.min_cases,
+            "declared": list(self.declared),
+            "accepted": list(self.accepted),
             "counts": self.counts(),
             "cases": [_case_dict(r) for r in self.results],
         }
@@ -111,8 +114,7 @@ def worst_ratio(result):
     return max((t.ratio for t in result.tensors), default=0.0)
 
 
-def best_possible(results):
-    """The largest error over budget among right tensors: the headroom that is left."""
-    return max((t.ratio for r in results for t in r.tensors if t.verdict in RIGHT), default=0.0)
-
-
+def largest_right(results):
+    """(result, tensor) with the largest error over budget among right tensors, or None: the room that is left."""
+    right = [(result, t) for result in results for t in result.tensors if t.verdict in RIGHT]
+    return max(right, key=lambda pair: pair[1].ratio, default=None)

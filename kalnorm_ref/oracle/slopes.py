@@ -1,7 +1,7 @@
 """Do gradients follow from a forward? Automatic differentiation of a wrong forward gives its own gradients, not ours.
 
-Along a direction, <d loss/dt, direction> must be the slope of loss = <y, dy> + <estimate, destimate>, which two forwards
-of the changed steps in float64 give. The corrections of batch renormalization are held constant, as everybody does.
+Along a direction, <d loss/dt, direction> must be the slope of loss = <y, dy> + <estimate, destimate>, which two
+forwards of the changed steps in float64 give. BRN's corrections are held constant, as its authors say.
 """
 
 import math
@@ -18,6 +18,7 @@ STEP = (
 TOLERANCE = {"float64": 1e-6, "float32": 2e-3, "bfloat16": 5e-2, "float16": 2e-2}  # of the root of the sum of squares
 
 
+@np.errstate(all="ignore")  # NaN and Inf are no slopes, and no accident
 def gradients_follow(case, steps, returned):
     """Whether the gradients that a target returned are slopes of the changed forward; {name: (values, type)}."""
     steps = _held(case, steps) if case.op == "brn" and case.training else steps

@@ -152,7 +152,9 @@ def judge_tensor(truth, name, got, dtype):
     index = np.unravel_index(np.argmax(ratio), ratio.shape)
     worst = float(ratio[index])
     place = tuple(int(i) for i in index)
-    figures = worst, float(np.abs(got[index] - want[index])), place, float(got[index]), float(want[index])
+    with np.errstate(invalid="ignore"):  # Inf - Inf
+        error = float(np.abs(got[index] - want[index]))
+    figures = worst, error, place, float(got[index]), float(want[index])
     if worst == np.inf:
         return TensorResult(name, "NONFINITE", *figures)
     if worst > 1:
