@@ -202,9 +202,7 @@ def honest(op, sums, questions):
     """The Honest of an emulation that sums in one of SUMS, or in float64 with pairwise sums; asked as any target is."""
 
     def factory(case):
-        return Emulation(
-            case, Arithmetic("float64", "exact") if sums == "exact" else Arithmetic(case.compute_dtype, sums)
-        )
+        return Emulation(case, Arithmetic("float64" if sums == "exact" else case.compute_dtype, sums))
 
     allowed = RIGHT if sums in ("serial", "welford") else ("PASS", "EXACT")
     results = [q.asked(factory) for q in questions]
