@@ -34,9 +34,10 @@ __all__ = [
 def verify(factory, cases=None, min_cases=1, *, name=None, accepted=(), progress=None):
     """Ask a target every case, and judge what it returns.
 
-    factory: a function of a Case that returns a target (target.py). cases: an iterable of Case; a pattern or several for
-    ids of the frozen core ("bn/*", "*float32"); None for all of it. min_cases: fewer that are not skipped are a
-    failure. accepted: verdicts to let pass, "LOWSTAT" for instance. progress: wraps the list of questions, as tqdm does.
+    factory: a function of a Case that returns a target (target.py). cases: an iterable of Case; a pattern or several
+    for ids of the frozen core ("bn/*", "*float32"); None for all of it. min_cases: fewer that are not skipped are a
+    failure. accepted: verdicts to let pass, "LOWSTAT" for instance. progress: wraps the list of questions, as tqdm
+    does.
     Returns: Report. Raises: ValueError for a pattern that no case has; what the target raises becomes an ERROR.
     """
     questions = core.questions(cases)

@@ -64,7 +64,7 @@ class Bounded:
     __radd__, __rmul__ = __add__, __mul__
 
     @property
-    def T(self):  # noqa: N802
+    def T(self):
         return self.apply(lambda a: a.T)
 
     @property

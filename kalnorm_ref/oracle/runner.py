@@ -11,7 +11,7 @@ from .arrays import given, returned
 from .case import UNITS
 from .diagnosis import EXPLAINED_BY, explained, explanations, fits_law, pattern, separates
 from .target import capabilities, why_not
-from .verdict import NEUTRAL, RIGHT, CaseResult, TensorResult, Truth, judge_tensor, severity, shaped
+from .verdict import RIGHT, CaseResult, TensorResult, Truth, judge_tensor, severity, shaped
 
 FULLY_TRIED = 3  # failing cases before which every change is tried; later ones only see what explains these
 ENOUGH = 0.7  # of the failing cases must be explained, before an explanation is named
