@@ -2,6 +2,7 @@
 
 import functools
 import time
+import warnings
 
 import numpy as np
 
@@ -24,11 +25,22 @@ def ask(case, want, factory, conventions, truth=None):
     What the target declares is added to the set `conventions`. truth: the Truth of case and want, where there is one.
     """
     start = time.perf_counter()
+    with warnings.catch_warnings(), np.errstate(all="ignore"):  # the cases hold NaN and overflow on purpose
+        warnings.simplefilter("ignore")
+        return _asked(case, want, factory, conventions, truth)._replace(seconds=time.perf_counter() - start)
+
+
+def _asked(case, want, factory, conventions, truth):
+    reason = None
+    if isinstance(factory, type) and hasattr(factory, "capabilities"):  # it may want parameters of its own op
+        reason = why_not(case, capabilities(factory))
     try:
-        target = factory(case)
+        target = None if reason else factory(case)
+    except NotImplementedError as error:
+        return CaseResult(case, "SKIP", (), f"the factory has no target for it: {error}")
     except Exception as error:  # whatever a target raises is its own affair, and a verdict
         return CaseResult(case, "ERROR", (), _said("the factory", error))
-    reason = getattr(target, "refuses", None) or why_not(case, capabilities(target))
+    reason = reason or getattr(target, "refuses", None) or why_not(case, capabilities(target))
     if reason:
         return CaseResult(case, "SKIP", (), reason)
     declared = set(getattr(target, "conventions", ()) or ())
@@ -38,7 +50,7 @@ def ask(case, want, factory, conventions, truth=None):
     if unknown:
         return CaseResult(case, "ERROR", (), f"declares {', '.join(sorted(unknown))}; no convention has that name")
     if case.tensors["x"].size == 0 or has_one_value(case):
-        return _degenerate(case, want, target, declared)._replace(seconds=time.perf_counter() - start)
+        return _degenerate(case, want, target, declared)
     steps = declared_steps(case.op, declared)
     if truth is None or steps:
         truth = truth_of(case, steps) if steps else Truth(case, want)
@@ -47,13 +59,13 @@ def ask(case, want, factory, conventions, truth=None):
         # the same target again, but for a cumulative average, whose count no state has
         again, _ = _questioned(case, target if case.params.get("decay", 0) is not None else factory(case))
     except Exception as error:
-        return CaseResult(case, "ERROR", (), _said("the target", error), seconds=time.perf_counter() - start)
+        return CaseResult(case, "ERROR", (), _said("the target", error))
     result = judged(truth, got, complaints)
     for name, (a, dtype) in again.items():
         if name in got and got[name][0].shape == a.shape and not _same(truth, name, got[name][0], a, dtype):
             note = "asked a second time it gave other values"
             result = _with(result, TensorResult(name, "FAIL", np.inf, np.nan, (), np.nan, np.nan, note))
-    return result._replace(seconds=time.perf_counter() - start)
+    return result
 
 
 def has_one_value(case):
