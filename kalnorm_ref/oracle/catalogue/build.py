@@ -70,7 +70,10 @@ def case(op, name, why, shape=(4, 3, 5, 6), layout="NHWC", dtype="float32", *, s
     state = {}
     if op in STATEFUL:
         second = "running_std" if op == "brn" else "running_var"
-        state = {"running_mean": draws.normal(c), second: draws.uniform(0.5, 3, c)} | change.get("state", {})
+        ordinary = {"running_mean": draws.normal(c), second: draws.uniform(0.5, 3, c)}
+        if op == "brn":  # it contains eps in training: less than eps^(1/2) is nobody's, and some floor it
+            ordinary[second] = np.sqrt(ordinary[second] ** 2 + params["eps"])
+        state = ordinary | change.get("state", {})
         state = {key: parameter(np.broadcast_to(_made(a, draws, (c,)), (c,))) for key, a in state.items()}
     before = tuple(maps() for _ in range(change.get("before", 0)))
     training, view = change.get("training", True), change.get("view")
