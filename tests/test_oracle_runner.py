@@ -56,18 +56,31 @@ def test_warnings_of_a_target_are_its_own_affair():
     assert result.verdict == "PASS"
 
 
-@pytest.mark.parametrize("verdict", ["NONFINITE", "FAIL"])
-def test_an_empty_batch_must_leave_the_state_alone(verdict):
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_empty_batch_that_costs_the_running_values_is_told(lost):
     class Empty(Emulation):
         def forward(self, tensors, training):
-            self.state = {name: a + (np.nan if verdict == "FAIL" else 0) for name, a in self.state.items()}
+            self.state = {name: a + (np.nan if lost else 0) for name, a in self.state.items()}
             return {"y": tensors["x"]}
 
         def backward(self, dy):
             return {}
 
     (result,) = oracle.verify(Empty, "bn/empty-batch/float32").results
-    assert result.verdict == ("FAIL" if verdict == "FAIL" else "PASS")
+    assert result.verdict == "PASS"
+    assert result.note == ("no sample: running_mean and running_var became NaN" if lost else "no sample")
+
+
+def test_an_empty_batch_has_an_empty_y():
+    class Filled(Emulation):
+        def forward(self, tensors, training):
+            return {"y": np.zeros((1, *tensors["x"].shape[1:]), np.float32)}
+
+        def backward(self, dy):
+            return {}
+
+    (result,) = oracle.verify(Filled, "bn/empty-batch/float32").results
+    assert (result.verdict, result.note) == ("FAIL", "no sample, but values in y, or no y")
 
 
 def test_a_case_that_an_explanation_does_not_fit_keeps_its_verdict():
