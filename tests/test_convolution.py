@@ -132,12 +132,9 @@ def test_bad_arguments(change, message, backend):
         conv2d_forward(**given | change)
 
 
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
-def test_gradients_of_the_parameters_alone(bias, backend):
-    case = Case("stride 2, padding 1", bias)
-    expected = conv2d_backward(case.dy, case.cache)[1:]
-    for found, wanted in zip(conv2d_weight_backward(case.dy, case.cache), expected, strict=True):
-        np.testing.assert_array_equal(found, wanted)
+def test_gradients_of_the_parameters_alone(backend):
+    for case in (Case("stride 2, padding 1", bias) for bias in (True, False)):
+        np.testing.assert_equal(conv2d_weight_backward(case.dy, case.cache), conv2d_backward(case.dy, case.cache)[1:])
 
 
 def test_backward_of_a_wrong_shape(backend):

@@ -12,6 +12,7 @@ from twin_cases import TWINNED
 
 import kalnorm_ref as kr
 from kalnorm_ref import cli, gradproof, transport
+from kalnorm_ref.cli.common import around_tables
 from kalnorm_ref.gradproof import BOUNDS, PAIRS, judges, report
 from kalnorm_ref.gradproof.loops import parts
 
@@ -154,7 +155,7 @@ def read_table(text):
 
 
 def test_the_page_holds_every_row_within_its_bounds():
-    before, after = report.split(PAGE)
+    before, after = around_tables(PAGE, report.BEGIN, report.END)
     table = PAGE.read_text().removeprefix(before).removesuffix(after)
     assert read_table(table) == [title(*row) for row in expected_rows()]
     bounds, *rows = cells(table)

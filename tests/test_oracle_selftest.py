@@ -225,7 +225,7 @@ def test_json_holds_the_whole_matrix(of_gn, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--markdown", "missing.md"], "No such file or directory"),
-        (["--markdown", "empty.md"], "empty.md has no tables to replace; expected the lines <!-- tables of"),
+        (["--markdown", "empty.md"], "empty.md has no table to replace; expected the lines <!-- tables of"),
         (["--markdown", "empty.md", "--op", "bn"], "--markdown writes the tables of all operations; leave out --op"),
         (["--op", "ln"], "argument --op: invalid choice: 'ln'"),
         (["--processes", "0"], "processes is 0; expected at least 1"),

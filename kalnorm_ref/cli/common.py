@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from pathlib import Path
 
 from .. import backend, models
 from ..experiments import settings as runs
@@ -106,3 +107,12 @@ def settings(arguments):
     """The Settings that the options of `add_run` ask for."""
     names = {field.name for field in dataclasses.fields(runs.Settings)}
     return runs.make(**{name: value for name, value in vars(arguments).items() if name in names})
+
+
+def around_tables(path, begin, end):
+    """What stands before and behind the tables of a page, between the lines `begin` and `end`; ValueError without."""
+    before, found, rest = Path(path).read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{path} has no table to replace; expected the lines {begin} and {end}")
+    return before, after

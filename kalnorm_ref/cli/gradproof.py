@@ -4,7 +4,7 @@ from pathlib import Path
 
 from .. import gradproof
 from ..gradproof import report
-from .common import add_quiet, command
+from .common import add_quiet, around_tables, command
 
 EXAMPLES = """examples:
   kalnorm-ref gradproof                              every gradient before every judge
@@ -33,7 +33,7 @@ def _prepare(arguments):
     gradproof.choose(names)
     if arguments.markdown and names:
         raise ValueError("--markdown writes the table of all pairs; leave out their names")
-    around = report.split(arguments.markdown) if arguments.markdown else None
+    around = around_tables(arguments.markdown, report.BEGIN, report.END) if arguments.markdown else None
 
     def work():
         proof = gradproof.prove(names, progress=not arguments.quiet)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..oracle import selftest, selftest_text
 from ..oracle.case import OPS
-from .common import add_quiet, command
+from .common import add_quiet, around_tables, command
 
 EXAMPLES = """examples:
   kalnorm-ref selftest                                  every seeded bug before every case, and every honest computation
@@ -36,7 +36,7 @@ def _prepare(arguments):
         raise ValueError("--markdown writes the tables of all operations; leave out --op")
     if arguments.processes is not None and arguments.processes < 1:
         raise ValueError(f"processes is {arguments.processes}; expected at least 1")
-    around = selftest_text.split(arguments.markdown) if arguments.markdown else None
+    around = around_tables(arguments.markdown, selftest_text.BEGIN, selftest_text.END) if arguments.markdown else None
     ops = tuple(op for op in OPS if op in (arguments.op or OPS))
     processes = arguments.processes or os.cpu_count() or 1
 

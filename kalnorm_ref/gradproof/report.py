@@ -1,7 +1,6 @@
 """A proof as text, as the table of docs/gradproof.md, and as JSON."""
 
 import platform
-from pathlib import Path
 
 import numpy as np
 
@@ -94,15 +93,6 @@ def markdown(proof):
     measured = f"kalnorm-ref {__version__}, NumPy {np.__version__}, {platform.machine()}"
     lines += ["", f"Measured with {measured}:", "", *(f"- {line}" for line in [*summary(proof), verdict(proof)])]
     return "\n".join([BEGIN, "", *lines, "", END])
-
-
-def split(path):
-    """What stands before and behind the table in a file; ValueError for one without a table."""
-    before, begin, rest = Path(path).read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path} has no table to replace; expected the lines {BEGIN} and {END}")
-    return before, after
 
 
 def as_json(proof):

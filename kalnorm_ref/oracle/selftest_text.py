@@ -1,7 +1,5 @@
 """A selftest as text, as the tables of docs/kill_matrix.md, and as plain values for JSON."""
 
-from pathlib import Path
-
 import numpy as np
 
 from .. import __version__
@@ -96,15 +94,6 @@ def markdown(found):
 
 def _figure(a):
     return "not finite" if np.isinf(a) else f"{a:.2g}"
-
-
-def split(path):
-    """What stands before and behind the tables in a file; ValueError for one without them."""
-    before, begin, rest = Path(path).read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path} has no tables to replace; expected the lines {BEGIN} and {END}")
-    return before, after
 
 
 def as_dict(found):
