@@ -79,7 +79,10 @@ def _affine(x, *rest):
     *others, gamma, beta, eps = rest
     gamma, beta = channels("gamma", gamma, x.shape[-1]), channels("beta", beta, x.shape[-1])
     dtype = common_type(x, *others, gamma, beta)
-    return dtype, (np.asarray(x, dtype), *others, cast(dtype, gamma), cast(dtype, beta), number("eps", eps, 0))
+    eps = number("eps", eps, 0)
+    if x.dtype.type is dtype and (gamma is None or gamma.dtype is x.dtype) and (beta is None or beta.dtype is x.dtype):
+        return dtype, (x, *others, gamma, beta, eps)
+    return dtype, (np.asarray(x, dtype), *others, cast(dtype, gamma), cast(dtype, beta), eps)
 
 
 def _backward(dy, cache, kind, forward):

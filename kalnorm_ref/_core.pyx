@@ -1869,7 +1869,8 @@ cdef cnp.ndarray sum_bands(cnp.ndarray bands, Conv at, weight):
     cdef cnp.ndarray out = empty(weight.shape, cnp.PyArray_TYPE(bands))
     cdef bint single = is_single(bands)
     cdef Py_ssize_t part
-    for part in prange((at.taps + PART - 1) // PART, nogil=True, num_threads=at.threads, schedule="static"):
+    cdef int threads = at.threads if at.bands * at.taps >= ALONE else 1  # waking one costs more than a small sum
+    for part in prange((at.taps + PART - 1) // PART, nogil=True, num_threads=threads, schedule="static"):
         if single:
             part_of_sum(<const float *>data(bands), at, part * PART, <float *>data(out))
         else:

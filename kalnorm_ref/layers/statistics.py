@@ -95,7 +95,8 @@ class BatchNormalizer(Normalizer):
     # ---- forward and backward ----
 
     def groups(self, n, training):
-        """Slices (of images, of rows of the estimate): one pair for the batches of full size, one for a rest."""
+        """(slice of images, slice of rows of the estimate) for n images: one pair for all groups of full size, in
+        inference another for a smaller last one."""
         size = self.statistics_batch_size
         if size is None:
             return [(slice(0, n), slice(0, 1))]
@@ -111,40 +112,48 @@ class BatchNormalizer(Normalizer):
     def over_groups(self, x, arrived, training):
         """Normalize group by group: y, the estimate to send on, the moments of the groups, and what backward needs."""
         x = self._last(x)
-        bounds, parts = self.groups(len(x), training), []
+        bounds = self.groups(len(x), training)
         expected = bounds[-1][1].stop
         if arrived is not None and len(arrived.mean) != expected:
             raise ValueError(
                 f"the estimate has {len(arrived.mean)} rows; expected {expected}, one for each statistics batch"
             )
-        for images, rows in bounds:
-            group = x[images].reshape(rows.stop - rows.start, -1, x.shape[-1])
-            parts.append(self.normalize(group, pick(arrived, rows), training))
-        ys, estimates, caches, seen = zip(*parts, strict=True)
-        if training:
-            self._after_training(seen[0])  # in training there is no rest, and so one part
-        y = ys[0] if len(ys) == 1 else np.concatenate([y.reshape(-1, x.shape[-1]) for y in ys])
-        y = channels_back(y.reshape(x.shape), self.channel_axis)
-        kept = bounds, caches, ys if self.rectifies else [None] * len(ys)
-        return y, join(estimates), join([part.observed for part in seen]), kept
+        if len(bounds) == 1:
+            y, estimate, cache, seen = self.normalize(grouped(x, expected), arrived, training)
+            if training:
+                self._after_training(seen)
+            observed, kept = seen.observed, [(bounds[0], cache, y if self.rectifies else None)]
+        else:
+            parts = [self.normalize(grouped(x[i], r.stop - r.start), pick(arrived, r), training) for i, r in bounds]
+            ys, estimates, caches, seen = zip(*parts, strict=True)
+            y, estimate = np.concatenate([y.reshape(-1, x.shape[-1]) for y in ys]), join(estimates)
+            observed = join([part.observed for part in seen])
+            kept = list(zip(bounds, caches, ys if self.rectifies else [None] * len(ys), strict=True))
+        return channels_back(y.reshape(x.shape), self.channel_axis), estimate, observed, kept
 
     def over_groups_backward(self, dy, destimate, kept, dobserved=None):
         """dx and the gradient to the moments that arrived; overwrites grads."""
-        dy, grads, parts = self._last(dy), {}, []
-        for (images, rows), cache, y in zip(*kept, strict=True):
-            group, given = dy[images].reshape(rows.stop - rows.start, -1, dy.shape[-1]), pick(destimate, rows)
-            dx, darrived, more = self.normalize_backward(group, y, given, pick(dobserved, rows), cache)
-            grads = {name: gradient + grads[name] for name, gradient in more.items()} if grads else more
-            parts.append((dx, darrived))
+        dy = self._last(dy)
+        if len(kept) == 1:
+            (((_, rows), cache, y),) = kept
+            dx, darrived, grads = self.normalize_backward(grouped(dy, rows.stop), y, destimate, dobserved, cache)
+        else:
+            dxs, rows_of, grads = [], [], {}
+            for (images, rows), cache, y in kept:
+                group, given = grouped(dy[images], rows.stop - rows.start), pick(destimate, rows)
+                part, darrived, more = self.normalize_backward(group, y, given, pick(dobserved, rows), cache)
+                grads = {name: gradient + grads[name] for name, gradient in more.items()} if grads else more
+                dxs.append(part.reshape(-1, dy.shape[-1]))
+                rows_of.append(darrived)
+            dx, darrived = np.concatenate(dxs), join(rows_of)
         self._overwrite(grads)
-        dxs, darrived = zip(*parts, strict=True)
-        dx = dxs[0] if len(dxs) == 1 else np.concatenate([dx.reshape(-1, dy.shape[-1]) for dx in dxs])
-        return channels_back(dx.reshape(dy.shape), self.channel_axis), join(darrived)
+        return channels_back(dx.reshape(dy.shape), self.channel_axis), darrived
 
     def _overwrite(self, grads):
         """Set the gradients given; the others, of Kalman parameters without a prior, are zero."""
-        for name in self.grads.keys() - grads.keys():
-            self.grads[name][...] = 0
+        if len(grads) < len(self.grads):
+            for name in self.grads.keys() - grads.keys():
+                self.grads[name][...] = 0
         self.set_grads(**grads)
 
     def infer(self, x):
@@ -187,14 +196,12 @@ class BatchNormalizer(Normalizer):
         if self.observer is not None:
             self.observer(seen)
             return
-        rows = self.averaged_rows()
+        step = self.counters["step"]
         for name, new in self.averaged(seen).items():
-            old = self.running[name]
             # .real: the imaginary part of a complex step has no place in an average
-            new = new.real[rows]
-            new = new[0] if len(new) == 1 else new.mean(axis=0)
-            update_average(old, new, self.decay, self.step)
-        self.counters["step"] += 1
+            new = new.real if len(new) == 1 else new.real[self.averaged_rows()]
+            update_average(self.running[name], new[0] if len(new) == 1 else new.mean(axis=0), self.decay, step)
+        step += 1
 
     def averaged_rows(self):
         """The statistics batches that enter the running averages."""
@@ -203,6 +210,11 @@ class BatchNormalizer(Normalizer):
     def running_variance(self, var, m):
         """The variance to average: biased, or unbiased where asked for."""
         return unbiased(var, m) if self.unbiased_running_var else var
+
+
+def grouped(x, groups):
+    """Maps as statistics batches: (N, ..., C) to (G, m, C)."""
+    return x.reshape(groups, -1, x.shape[-1])
 
 
 def pick(pair, rows):
