@@ -756,8 +756,11 @@ cdef void batch_combine(
     const real *dy, const real *x, Layout at, Py_ssize_t g, const Terms *terms, const real *plus, real *out,
     double *room
 ) noexcept nogil:
-    """weight dy + scale (x - centre) + shift + plus over batch g."""
-    cdef Py_ssize_t c = g * at.channels, index
+    """weight dy + scale (x - centre) + shift + plus over batch g.
+
+    Each thread goes backwards over its groups: those that it summed up last still lie in its cache.
+    """
+    cdef Py_ssize_t c = g * at.channels, index, t, groups = at.down * at.across
     cdef const float *mask
     cdef const float *single = singles(terms, c, at.channels, <float *>room, &mask)
     if dy != NULL:
@@ -765,11 +768,12 @@ cdef void batch_combine(
     if plus != NULL:
         plus += g * at.size
     if at.inner == 1:
-        for index in range(at.down * at.across):
+        for index in range(groups - 1, -1, -1):
             group_combine(dy, x + g * at.size, at, index, c, terms, single, mask, plus, out + g * at.size)
     else:
-        for index in prange(at.down * at.across, num_threads=at.inner, schedule="static"):
-            group_combine(dy, x + g * at.size, at, index, c, terms, single, mask, plus, out + g * at.size)
+        for t in prange(at.inner, num_threads=at.inner, schedule="static"):
+            for index in range(groups * (t + 1) // at.inner - 1, groups * t // at.inner - 1, -1):
+                group_combine(dy, x + g * at.size, at, index, c, terms, single, mask, plus, out + g * at.size)
 
 
 # ---- all batches: every loop over x is one of these three ----------------------------------------------------------
