@@ -3,6 +3,8 @@
     report = kr.oracle.verify(factory)                 ask a target every case of the frozen core; see target.py
     report.raise_for_failures()
     report = kr.oracle.check("bn", given, returned, params)    score what a kernel returned for your own tensors
+    kr.oracle.grade(function, "bn-backward")           the answer of a tutor to an exercise; see grading
+    kr.oracle.hunt(seed)                               an implementation with one bug in it, to be found; see hunting
 
 A case says what goes in (case.py), reference.py what must come out, budget.py how far off rounding may be, verdict.py
 what a deviation is called, diagnosis.py which bug explains it.
@@ -11,6 +13,8 @@ what a deviation is called, diagnosis.py which bug explains it.
 from . import core
 from .case import Case
 from .check import check
+from .grading import Grade, grade
+from .hunting import Hunt, hunt
 from .reference import expected
 from .report import Failed, Report
 from .runner import ask, diagnosed
@@ -21,11 +25,15 @@ __all__ = [
     "Case",
     "CaseResult",
     "Failed",
+    "Grade",
+    "Hunt",
     "Report",
     "TargetError",
     "TensorResult",
     "check",
     "expected",
+    "grade",
+    "hunt",
     "load",
     "verify",
 ]
