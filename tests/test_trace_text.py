@@ -119,15 +119,6 @@ def test_the_excerpt_on_the_docs_page_is_current():
     assert excerpt in traced("kn", "exact").text(fractions=True)
 
 
-def test_the_python_on_the_docs_page_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "trace.md").read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(block, {})
-    assert {path.suffix for path in tmp_path.iterdir()} == {".html", ".npz"}
-
-
 def test_json_is_the_trace(capsys):
     assert cli.main(["trace", "bn", "--json"]) == 0
     found, trace = json.loads(capsys.readouterr().out), traced("bn", "exact")
