@@ -121,7 +121,7 @@ def test_setup_inserts_and_renews(folder):
     assert [cell.id for cell in rest] == ["title", "assign"]
     assert "/gh/me/mine/HEAD?labpath=tutorials%2F02_second.ipynb)" in badges.source
     assert "/github/me/mine/blob/main/tutorials/02_second.ipynb)" in badges.source
-    assert '%pip install "kalnorm-ref @ git+https://github.com/me/mine"' in install.source
+    assert "!git clone --depth 1 https://github.com/me/mine repository\n" in install.source
     project = folder.parent / "pyproject.toml"
     project.write_text(project.read_text().replace("me/mine", "you/yours"))
     assert manage.main(["setup", "--check"]) == 1 and read_all(folder) == once
@@ -142,8 +142,9 @@ def test_setup_leaves_the_rest_of_a_page_alone(folder):
 def test_the_install_cell_installs_where_the_package_is_missing(package, installs):
     source = manage.INSTALL.format(url="https://github.com/me/mine").replace('"kalnorm_ref"', repr(package))
     asked = []
-    exec(re.sub(r"%pip install (.*)", r"pip_install(\1)", source), {"pip_install": asked.append})
-    assert asked == ["kalnorm-ref @ git+https://github.com/me/mine"] * installs
+    exec(re.sub(r"[!%](.*)", r"ask('\1')", source), {"ask": asked.append})
+    clone = "git clone --depth 1 https://github.com/me/mine repository"
+    assert asked == [clone, "pip install ./repository", "cd repository/tutorials"] * installs
     assert not re.search(r"-q|try|capture|2>", source), "its errors are hidden"
 
 

@@ -1,7 +1,6 @@
 """What the tests of the notebooks share: their names, the command that keeps them, the headings of a page."""
 
 import importlib.util
-import re
 from pathlib import Path
 
 import pytest
@@ -31,9 +30,3 @@ EXERCISES = {
 _spec = importlib.util.spec_from_file_location("tutorials_manage", TUTORIALS / "manage.py")
 manage = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(manage)
-
-
-def slugs(page):
-    """The anchors that GitHub gives to the headings of a page."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"\]\([^)]*\)", "", page), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}

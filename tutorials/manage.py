@@ -32,7 +32,9 @@ INSTALL = """\
 from importlib.util import find_spec
 
 if find_spec("kalnorm_ref") is None:
-    %pip install "kalnorm-ref @ git+{url}"
+    !git clone --depth 1 {url} repository
+    %pip install ./repository
+    %cd repository/tutorials
 """
 
 
