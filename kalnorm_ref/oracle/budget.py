@@ -10,7 +10,8 @@ u is the unit roundoff of the type that computes; C = 8 for sums like trees, 8 +
 while roundings go both ways: a serial sum of one repeated value, all of whose roundings may go one way, can be m u/4
 off, and no case here has more than 100 such values. So
 
-    |y' - y| <= C u |gamma| (kappa + |x_hat|) + C u (|gamma x_hat| + |beta|),  kappa = rms(x)/(var + eps)^(1/2)
+    |y' - y| <= C u |gamma| (kappa (1 + |x_hat|/2) + |x_hat|) + C u (|gamma x_hat| + |beta|)
+    kappa = rms(x) / (var + eps)^(1/2)
 
 and the rest likewise: the budget knows how ill-conditioned a case is, and nothing else loosens it.
 """
