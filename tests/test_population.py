@@ -17,7 +17,9 @@ pytestmark = pytest.mark.usefixtures("reseeded")
 C = 3
 F64 = {"dtype": np.float64}
 POPULATION = "population_mean", "population_var"
-EMPTY = "the population statistics are not there yet; call recompute_population(net, batches) first"
+EMPTY = (
+    "the population statistics are not there yet, or set_inference forgot them; call recompute_population(net, batches)"
+)
 
 
 def by_hand(batches):

@@ -164,7 +164,8 @@ class BatchNormalizer(Normalizer):
             moments, eps = Moments(self.running["population_mean"], self.running["population_var"]), self.eps
             if (moments.var == ABSENT).all():
                 raise RuntimeError(
-                    "the population statistics are not there yet; call recompute_population(net, batches) first"
+                    "the population statistics are not there yet, or set_inference forgot them; "
+                    "call recompute_population(net, batches)"
                 )
         group = x.reshape(1, -1, x.shape[-1])
         y, cache = self.run(standardize, group, moments, self.params["gamma"], self.params["beta"], eps)
