@@ -44,6 +44,8 @@ BN_FORWARD = [
         (".sum(axis=0) / m\n    std", ".sum(axis=0) / (m - 1)\n    std", "unbiased", "m - 1"),
         ("np.sqrt(var + eps)", "np.sqrt(var) + eps", "eps stands outside the root"),
         ("np.sqrt(var + eps)", "np.sqrt(var)", "eps is missing"),
+        ("np.sqrt(var + eps)", "np.sqrt(var) + np.sqrt(eps)", "root of eps is added"),
+        ("np.sqrt(var + eps)", "np.sqrt(var / m + eps)", "samples twice"),
         ("np.sqrt(var + eps)", "var + eps", "root is missing"),
         ("((x - mean) ** 2)", "(x**2)", "second moment"),
         ("((x - mean) ** 2)", "abs(x - mean)", "variance is wrong", "absolute"),
@@ -68,6 +70,7 @@ BN_BACKWARD = (
         for a in (
             (" + dmean / m", "", "dx lacks the term that comes from the mean"),
             (" + dvar * 2 * (x - mean) / m", "", "dx lacks the term that comes from the variance"),
+            ("(g * (x - mean)).sum(axis=0)", "g.sum(axis=0) * (x - mean).mean(axis=0)", "comes out as zero"),
             ("g / std + dmean / m + dvar * 2 * (x - mean) / m", "g / std", "direct term only"),
             (
                 "dx = g / std + dmean / m + dvar * 2 * (x - mean) / m",
@@ -200,7 +203,53 @@ BRN_CORRECTIONS = [
         ),
         ("running_std, -d_max, d_max", "(running_std + eps), -d_max, d_max", "eps to the running deviation"),
         ("return r, d", "return r, r * d", "d is multiplied by r"),
+        ("1 / r_max, r_max", "2 - r_max, r_max", "as a difference"),
+        ("std / running_std", "std / np.sqrt(running_std + eps)", "In r the root of running_std + eps"),
+        ("std / running_std", "std / np.sqrt(running_std**2 + eps)", "r adds eps to the running variance"),
+        (
+            "(mean - running_mean) / running_std",
+            "(mean - running_mean) / np.sqrt(var)",
+            "divided by the batch's deviation, without eps",
+        ),
+        ("(mean - running_mean) / running_std", "(mean - running_mean) / std * r", "only where r is not clipped"),
     )
+] + [
+    wrong(
+        "brn-corrections",
+        "np.sqrt(var + eps)",
+        "np.sqrt(var)",
+        "r lacks eps",
+        "lower limit of r is missing",
+        also=[("1 / r_max, r_max", "0, r_max")],
+    ),
+    wrong(
+        "brn-corrections",
+        "np.clip(std / running_std, 1 / r_max, r_max)",
+        "running_std / std",
+        "r is inverted",
+        "r is not clipped",
+    ),
+    wrong(
+        "brn-corrections",
+        "(mean - running_mean) / running_std, -d_max, d_max",
+        "(running_mean - mean) / running_std, None, d_max",
+        "d has the wrong sign",
+        "negative d pass",
+    ),
+    wrong(
+        "brn-corrections",
+        "std / running_std",
+        "std / (running_std + eps)",
+        "r adds eps to the running deviation",
+        "d adds eps to the running deviation",
+        "d is not clipped",
+        also=[
+            (
+                "np.clip((mean - running_mean) / running_std, -d_max, d_max)",
+                "(mean - running_mean) / (running_std + eps)",
+            )
+        ],
+    ),
 ]
 BRN_BACKWARD = (
     [
@@ -215,6 +264,9 @@ BRN_BACKWARD = (
             ("(g - g.mean(axis=0) - z * (g * z).mean(axis=0))", "g", "through r and d", "direct term only"),
             ("- z * (g * z).mean", "- x_hat * (g * x_hat).mean", "corrected x"),
             ("(g * z).mean", "(g * x_hat).mean", "corrected x"),
+            ("- z * (g", "- x_hat * (g", "multiplied by the corrected x"),
+            ("(g * z).mean", "(dy * z).mean", "lacks gamma and r"),
+            ("- g.mean", "- (r * dy).mean", "lacks gamma:"),
             ("- z *", "+ z *", "comes from the variance", "wrong sign"),
             ("g.mean(axis=0) - z", "g.sum(axis=0) - z", "comes from the mean", "is a sum"),
             ("(g * z).mean", "(g * z).sum", "comes from the variance", "is a sum"),
@@ -233,6 +285,8 @@ BRN_BACKWARD = (
             ("dbeta = dy.sum", "dbeta = (r * dy).sum", "dbeta has r as a factor"),
             ("dbeta = dy.sum", "dbeta = dy.mean", "dbeta is a mean"),
             ("(dy * x_hat).sum", "(dy * x_hat * r).sum", "r as a factor too many"),
+            ("(dy * x_hat).sum", "(g * x_hat).sum", "dgamma has gamma and r as factors"),
+            ("dbeta = dy.sum", "dbeta = g.sum", "dbeta has gamma and r as factors"),
         )
     ]
     + [

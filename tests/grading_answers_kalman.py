@@ -3,6 +3,7 @@
 from grading_answers import wrong
 
 CROSS = "rest * gain * delta**2"
+SECOND = "rest * (prior_var + prior_mean**2) + gain * (var + mean**2)"
 KN_FUSE = [
     wrong("kn-fuse", *a[:2], *a[2:], never=("fused_mean  wrong",))
     for a in (
@@ -32,6 +33,22 @@ KN_FUSE = [
             "mixes deviations",
         ),
         ("gain * var", "var", "batch's variance", "lacks"),
+        (
+            "rest * prior_var + gain * var + " + CROSS,
+            "rest * (prior_var + (prior_mean - fused_mean)**2) + gain * var",
+            "the distance of the batch's mean is missing",
+        ),
+        (
+            "rest * prior_var + gain * var + " + CROSS,
+            "rest * prior_var + gain * (var + (mean - fused_mean)**2)",
+            "the distance of the prior's mean is missing",
+        ),
+        ("rest * prior_var + gain * var + " + CROSS, SECOND, "is the second moment"),
+        ("rest * prior_var + gain * var + " + CROSS, SECOND + " - fused_mean", "unsquared"),
+        ("rest * prior_var + gain * var + " + CROSS, SECOND + " - mean**2", "square of the batch's mean"),
+        ("rest * prior_var + gain * var + " + CROSS, SECOND + " - prior_mean**2", "square of the prior's mean"),
+        ("rest * prior_var + gain * var + " + CROSS, "(prior_var + var) / 2 + delta**2 / 4", "one half each"),
+        ("rest * prior_var + gain * var + " + CROSS, "(prior_var + var) / 2", "plain average of the two variances"),
         ("fused_mean, fused_var\n", "fused_mean, np.sqrt(fused_var)\n", "root was taken"),
     )
 ] + [
@@ -52,6 +69,15 @@ KN_FUSE = [
         also=[("rest * prior_var + gain * var + " + CROSS, "rest * prior_var")],
     ),
     wrong("kn-fuse", "delta = mean - prior_mean", "delta = 0", "fused_var lacks"),
+    wrong(
+        "kn-fuse",
+        "rest * prior_mean + gain * mean",
+        "gain * prior_mean + rest * mean",
+        "In fused_mean gain and 1 - gain are swapped",
+        "fused_var lacks",
+        also=[(" + " + CROSS, "")],
+        never=("in mean and variance",),
+    ),
 ]
 KN_BACKWARD = (
     [
@@ -77,6 +103,11 @@ KN_BACKWARD = (
             ),
             ("dvar = gain * dv", "dvar = dv", "lacks the factor gain"),
             ("dvar = gain * dv", "dvar = rest * dv", "swapped"),
+            (
+                "dmean / m + 2 * dvar * (x - mean) / m",
+                "dmu / m + 2 * dv * (x - mu) / m",
+                "batch normalization with the fused statistics",
+            ),
         )
     ]
     + [
@@ -94,11 +125,35 @@ KN_BACKWARD = (
         )
     ]
     + [
+        wrong(
+            "kn-backward",
+            "dmean = gain * dmu + 2 * rest * gain * dv * delta",
+            "dmean = gain * dmu",
+            "missing in dx",
+            "In dprior_mean",
+            "wrong sign",
+            also=[("rest * dmu - 2", "rest * dmu + 2")],
+            never=("comes through the fused variance",),
+        ),
         wrong("kn-backward", "dmu = -g", "dmu = g", "gradient of the fused mean has the wrong sign"),
         wrong("kn-backward", "dv = -0.5", "dv = -1.0", "twice", "1/2"),
         wrong("kn-backward", "dv = -0.5", "dv = 0.5", "gradient of the fused variance has the wrong sign"),
         wrong("kn-backward", "axis=0) / std**2", "axis=0) / std**3", "once too often"),
         wrong("kn-backward", "dy * gamma", "dy", "gamma is missing"),
+        wrong("kn-backward", "dy * gamma", "dy", "mean and variance lack gamma", also=[("dx = g", "dx = gamma * g")]),
+        wrong(
+            "kn-backward",
+            "dmean = gain",
+            "dmu -= 2 * dv * (x - mu).mean(axis=0)\n    dmean = gain",
+            "comes through the fused variance",
+            never=("is missing", "lacks"),
+        ),
+        wrong(
+            "kn-backward",
+            "dmean = gain",
+            "dmu -= 2 * gain * dv * (x - mu).mean(axis=0)\n    dmean = gain",
+            "comes through the fused variance",
+        ),
         wrong("kn-backward", " + rest * gain * delta**2", "", "fused variance lacks the disagreement"),
         wrong("kn-backward", "delta = mean - prior_mean", "delta = 0 * mean", "missing throughout"),
         wrong(
@@ -154,6 +209,8 @@ RELU_MOMENTS = [
         ("/ np.sqrt(2 * np.pi)", "/ (2 * np.pi)", "lacks its root"),
         ("np.exp(-t**2 / 2)", "np.exp(-t**2)", "lacks 1/2"),
         ("/ np.sqrt(2 * np.pi)", "/ np.sqrt(2 * np.pi) / s", "that of z"),
+        ("np.sqrt(var)", "np.sqrt(var + 1e-5)", "constant of 1e-05 is added to the variance"),
+        ("mean / s\n", "mean / (s + 1e-3)\n", "constant of 0.001 is added to the deviation"),
         ("(mean**2 + var) * cdf", "var * cdf", "lacks the square of the mean"),
         ("(mean**2 + var) * cdf", "mean**2 * cdf", "second moment lacks the variance"),
         (" + mean * s * pdf", "", "second moment lacks the term with the density"),
@@ -164,6 +221,21 @@ RELU_MOMENTS = [
         ("cdf = ndtr(t)", "cdf = 2 * ndtr(t * np.sqrt(2)) - 1", "error function"),
         ("rectified_mean, rectified_var\n", "2 * rectified_mean, rectified_var\n", "rectified_mean", "twice"),
     )
+]
+RELU_MOMENTS += [
+    wrong(
+        "relu-moments",
+        "cdf + s * pdf",
+        "cdf + pdf",
+        "lack a factor, the deviation: it is missing",
+        also=[("mean * s * pdf", "mean * pdf")],
+    ),
+    wrong(
+        "relu-moments",
+        "t = mean / s",
+        "mean, t = 0 * mean, 0 * mean",
+        "The mean is taken to be 0",
+    ),
 ]
 LINEAR_MOMENTS = (
     [
@@ -183,6 +255,8 @@ LINEAR_MOMENTS = (
             ("var @ weight**2", "(var @ weight) ** 2", "whole sum is squared"),
             ("var @ weight**2", "var**2 @ weight**2", "variance is squared"),
             ("var @ weight**2", "var @ weight**2 * 3", "3 times"),
+            ("var @ weight**2", "var @ weight**2 / len(var) + bias**2", "number of inputs", "square of bias is added"),
+            ("var @ weight**2", "(weight.T * var @ weight).sum(axis=0)", "outputs' covariance"),
         )
     ]
     + [
@@ -194,11 +268,13 @@ LINEAR_MOMENTS = (
             ("mean @ weight + bias", "mean @ weight / len(mean) + bias", "divided by the number of inputs"),
             ("mean @ weight + bias", "mean @ weight + 2 * bias", "twice"),
             ("mean @ weight + bias", "mean @ weight * bias", "bias multiplies"),
+            ("mean @ weight + bias", "mean @ weight**2 - bias", "weight is squared", "bias has the wrong sign"),
+            ("mean @ weight + bias", "mean @ weight / len(mean)", "number of inputs", "lacks bias"),
         )
     ]
     + [
         wrong("linear-moments", "return output_mean, output_var", "return output_var, output_mean", "swapped"),
-        wrong("linear-moments", "weight**2", "weight + bias", "weight is not squared, and bias is added"),
+        wrong("linear-moments", "weight**2", "weight + bias", "weight is not squared", "And bias is added"),
         wrong(
             "linear-moments",
             "mean @ weight + bias",

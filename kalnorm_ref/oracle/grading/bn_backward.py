@@ -30,7 +30,11 @@ TERMS_OF_DX = (
         dx=plans.fixed_dx,
     ),
     known("dx-lacks-mean", f"dx lacks {FROM_MEAN}."),
-    known("dx-lacks-projection", f"dx lacks {FROM_VARIANCE}."),
+    known(
+        "dx-lacks-projection",
+        f"dx lacks {FROM_VARIANCE}; or it is there and comes out as zero, as anything does that the mean of x_hat "
+        "multiplies.",
+    ),
     known("dx-mean-sign", f"In dx {FROM_MEAN} has the wrong sign."),
     known("dx-projection-sign", f"In dx {FROM_VARIANCE} has the wrong sign."),
     known("dx-mean-is-sum", f"In dx {FROM_MEAN} is a sum over the samples and should be a mean."),
@@ -88,6 +92,14 @@ TERMS_OF_DX = (
         **terms(
             mean_dx_hat=lambda dx_hat, samples_sum: samples_sum(dx_hat) / dx_hat.shape[2],
             projection=lambda dx_hat, x_hat, samples_sum: samples_sum(dx_hat * x_hat) / dx_hat.shape[2],
+        ),
+    ),
+    mistake(
+        "dx-means-over-everything",
+        "In dx the means run over all channels together. Each channel has means of its own.",
+        **terms(
+            mean_dx_hat=lambda dx_hat: dx_hat.mean(axis=(1, 2), keepdims=True),
+            projection=lambda dx_hat, x_hat: (dx_hat * x_hat).mean(axis=(1, 2), keepdims=True),
         ),
     ),
     mistake("dx-sign", "The whole of dx has the wrong sign.", **terms(dx=_negative)),

@@ -51,6 +51,11 @@ SETS = tuple(
 MOMENTS = (
     known("mean-is-sum", "The mean is a sum: it is not divided by the number of samples."),
     known("var-is-sum", "The variance is a sum of squares: it is not divided by the number of samples."),
+    mistake(
+        "var-divided-twice",
+        "The variance is divided by the number of samples twice.",
+        var=lambda x, mean, average: average((x - mean) ** 2) / x.shape[1],
+    ),
     known(
         "var-not-centred",
         "The second moment stands in the place of the variance: the mean is not subtracted before squaring.",
@@ -114,6 +119,11 @@ EPS = (
         "eps stands in the wrong place: it is added to the reciprocal of the deviation.",
         std=lambda var, sqrt: sqrt(var),
         rstd=lambda std, eps: 1 / std + eps,
+    ),
+    mistake(
+        "eps-root-outside",
+        "The root of eps is added to the deviation. eps belongs to the variance, inside the root.",
+        std=lambda var, eps, sqrt: sqrt(var) + sqrt(eps),
     ),
     known("eps-added-twice", "eps is added twice."),
     known("eps-squared", "eps is squared before it is added."),

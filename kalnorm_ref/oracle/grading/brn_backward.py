@@ -40,7 +40,33 @@ def _constant(rstd, g):
     return rstd * g
 
 
-SHARED = tuple(m for m in TERMS_OF_DX if m.name not in ("dx-direct-only", "dx-lacks-projection", "dx-lacks-mean"))
+OWN = (
+    "dx-direct-only",
+    "dx-lacks-projection",
+    "dx-lacks-mean",
+    "dx-mean-without-gamma",
+    "dx-projection-without-gamma",
+)
+SHARED = tuple(m for m in TERMS_OF_DX if m.name not in OWN)
+
+
+def _lacking(words, factor):
+    """Factors of g that do not stand in one of the two means; factor: of dy, from gamma and r."""
+    text = "lacks {}: what is averaged has to contain {}.".format(*words)
+    return (
+        mistake(
+            f"dx-mean-lacks-{words[0]}",
+            f"In dx {FROM_MEAN} {text}",
+            mean_g=lambda dy, gamma, corr_r, average: average(dy * factor(gamma, corr_r)),
+        ),
+        mistake(
+            f"dx-projection-lacks-{words[0]}-in-mean",
+            f"In dx {FROM_VARIANCE} {text}",
+            projection_on_z=lambda dy, gamma, corr_r, z, average: average(dy * factor(gamma, corr_r) * z),
+        ),
+    )
+
+
 THROUGH = (
     mistake(
         "dx-direct-only",
@@ -72,6 +98,14 @@ THROUGH = (
         "dx-projection-mean-of-x-hat",
         f"In dx {FROM_VARIANCE} has the corrected x in its mean; the plain z, before r and d, belongs there.",
     ),
+    mistake(
+        "dx-x-hat-times-projection",
+        f"In dx {FROM_VARIANCE} is multiplied by the corrected x; the plain z, before r and d, belongs there.",
+        renorm_dx=lambda rstd, g, mean_g, x_hat, projection: rstd * (g - mean_g - x_hat * projection),
+    ),
+    *_lacking(("gamma", "it"), lambda gamma, r: r),
+    *_lacking(("r", "it"), lambda gamma, r: gamma),
+    *_lacking(("gamma and r", "both"), lambda gamma, r: 1),
     known("dx-projection-r-twice", f"In dx {FROM_VARIANCE} has r as a factor twice."),
     known("dx-projection-lacks-r", "In dx the terms that come from the mean and from the variance lack r."),
     mistake(
@@ -86,6 +120,16 @@ THROUGH = (
     known("dgamma-lacks-r", "dgamma lacks r."),
     known("dgamma-with-r", "dgamma has r as a factor too many."),
     known("dbeta-with-r", "dbeta has r as a factor, which it should not: beta is added after r."),
+    mistake(
+        "dgamma-from-g",
+        "dgamma has gamma and r as factors too many.",
+        dgamma=lambda dx_hat, corr_r, x_hat, total: total(dx_hat * corr_r * x_hat),
+    ),
+    mistake(
+        "dbeta-from-g",
+        "dbeta has gamma and r as factors, which it should not: beta is added after both.",
+        dbeta=lambda dx_hat, corr_r, total: total(dx_hat * corr_r),
+    ),
     known("d-subtracted", "d has the wrong sign: it is subtracted."),
     known("d-multiplied-by-r", "d is multiplied by r: it is added before r multiplies and should be after."),
     known("r-and-d-swapped", "In x_hat r and d are swapped."),

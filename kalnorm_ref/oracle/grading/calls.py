@@ -52,6 +52,18 @@ def call(function, arguments):
         return function(*arguments.values())
 
 
+def copes(function, edge):
+    """Whether it answers a question at the edge, to six digits."""
+    try:
+        found = call(function, copied(edge.arguments))
+        return all(
+            np.shape(a) == np.shape(want) and np.allclose(a, want, rtol=1e-6, atol=0)
+            for a, want in zip(found, edge.results, strict=True)
+        )
+    except Exception:
+        return False
+
+
 def copied(arguments):
     """Arguments that may be spoilt."""
     return {name: np.array(a) if isinstance(a, np.ndarray) else a for name, a in arguments.items()}

@@ -27,14 +27,14 @@ def diagnosis(exercise, answers, dtype, right):
     whole = _first(exercise, exercise.mistakes, answers, names, dtype)
     if whole:
         return [whole.text], []
-    found = {name: _first(exercise, exercise.mistakes, answers, [name, *right], dtype) for name in wrong}
+    found = {name: _of_one(exercise, exercise.mistakes, answers, name, right, dtype) for name in wrong}
     texts = {name: [one.text] if one else _of_terms(exercise, answers, name) for name, one in found.items()}
     if not all(texts.values()):
         whole = _first(exercise, _pairs(exercise), answers, names, dtype)
         if whole:
             return list(whole.text), []
     for name in (n for n in wrong if not texts[n]):
-        pair = _first(exercise, _pairs(exercise), answers, [name, *right], dtype)
+        pair = _of_one(exercise, _pairs(exercise), answers, name, right, dtype)
         texts[name] = list(pair.text) if pair else []
     unexplained = [name for name in wrong if not texts[name]]
     return list(dict.fromkeys(text for one in texts.values() for text in one)), unexplained
@@ -50,6 +50,27 @@ def _first(exercise, candidates, answers, names, dtype):
         if all(_predicts(exercise, candidate, a, names, dtype) for a in answers):
             return candidate
     return None
+
+
+def _of_one(exercise, candidates, answers, name, right, dtype):
+    """The first mistake that predicts one result and what is right; if there is one, one that changes nothing else."""
+    first = None
+    for candidate in candidates:
+        if all(_predicts(exercise, candidate, a, [name, *right], dtype) for a in answers):
+            if not _changed(exercise, candidate, answers, name, dtype):
+                return candidate
+            first = first or candidate
+    return first
+
+
+def _changed(exercise, candidate, answers, name, dtype):
+    """Whether it changes another result than the one that is named."""
+    others = [o.name for o in exercise.outputs if o.name != name]
+    return any(
+        not near(predicted(exercise, candidate, a.data)[other], results(exercise, a.data)[other], dtype)
+        for a in answers
+        for other in others
+    )
 
 
 def _predicts(exercise, candidate, answer, names, dtype):

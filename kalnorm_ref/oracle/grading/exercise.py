@@ -45,6 +45,14 @@ class Term(NamedTuple):
     factor: float  # 1 or -1, 0 for one that does not belong there
 
 
+class Edge(NamedTuple):
+    """A question that is put to a right answer only, which passes whatever it returns."""
+
+    arguments: dict
+    results: tuple
+    remark: str  # what a student is told whose function returns something else
+
+
 class Exercise(NamedTuple):
     """A function to write."""
 
@@ -57,6 +65,8 @@ class Exercise(NamedTuple):
     terms: dict  # by name of an output, a tuple of Term
     advice: str  # what to try where no mistake is recognized
     bound: object = None  # (arguments, u) to bounds by name of an output; None: run through the steps
+    difference: object = None  # (arguments, u) to what a variance by a difference of second moments may add to them
+    edges: tuple = ()  # of Edge
 
     @property
     def parameters(self):

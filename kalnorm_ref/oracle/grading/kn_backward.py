@@ -11,7 +11,7 @@ NORMAL, UNIFORM = numbers("kn-backward")
 PLAN = (
     steps(kalman.observed_mean, kalman.observed_var, kalman.delta)
     | {"mean": kalman.fused_mean, "var": kalman.fused_var}
-    | steps(std, rstd, x_hat, dx_hat, kalman.dmean, kalman.dvar, kalman.ddelta, kalman.dobserved_var)
+    | steps(std, rstd, x_hat, dx_hat, kalman.dvar, kalman.dmean, kalman.ddelta, kalman.dobserved_var)
     | steps(kalman.dprior_mean, kalman.dprior_var)
     | {"dx": kalman.kalman_dx}
 )
@@ -48,6 +48,20 @@ VIA_MEAN = "the path through the mean of the batch"
 VIA_VAR = "the path through the variance of the batch"
 CROSS = "the path through the disagreement of the two means, which is part of the fused variance"
 
+THROUGH_VARIANCE = (
+    "The gradient of the fused mean has a part that comes through the fused variance. That variance does not contain "
+    "the fused mean: what depends on the mean of the batch is followed there. In batch normalization the same part is "
+    "there too, and zero."
+)
+
+
+def _through_variance(weight):
+    def dmean(rstd, dx_hat, x, mean, dvar, gain, samples_sum, average):
+        return -rstd * samples_sum(dx_hat) - 2 * weight(gain) * dvar * average(x - mean)
+
+    return dmean
+
+
 GRADIENT = (
     known(
         "dx-stops-at-moments", "dx has the direct path only: it lacks the paths through mean and variance of the batch."
@@ -80,13 +94,29 @@ GRADIENT = (
     mistake(
         "dx-of-bn",
         "dx is that of batch normalization with the fused statistics: it takes them for mean and variance of the "
-        "batch, as if the gain were 1.",
+        "batch, as if the gain were 1. In dprior_mean the path through the disagreement of the two means is missing.",
         ddelta=lambda dmean: dmean,
         dobserved_var=lambda dvar: dvar,
         kalman_dx=lambda rstd, dx_hat, ddelta, dobserved_var, x, mean, m: (
             rstd * dx_hat + ddelta / m + (2 * dobserved_var / m) * (x - mean)
         ),
         dprior_mean=lambda dmean, gain: (1 - gain) * dmean,
+    ),
+    mistake(
+        "dx-alone-of-bn",
+        "dx is that of batch normalization with the fused statistics: it takes them for mean and variance of the "
+        "batch, as if the gain were 1.",
+        kalman_dx=lambda rstd, dx_hat, dmean, dvar, x, mean, m: rstd * dx_hat + dmean / m + (2 * dvar / m) * (x - mean),
+    ),
+    mistake("dmean-through-variance", THROUGH_VARIANCE, dmean=_through_variance(lambda gain: 1)),
+    mistake("dmean-through-batch-variance", THROUGH_VARIANCE, dmean=_through_variance(lambda gain: gain)),
+    mistake(
+        "moments-without-gamma",
+        "The gradients of the fused mean and variance lack gamma: dy has to be multiplied by it before the sums.",
+        dx_hat=lambda dy: dy,
+        kalman_dx=lambda rstd, dx_hat, ddelta, dobserved_var, x, observed_mean, m, gamma: kalman.kalman_dx(
+            rstd, gamma * dx_hat, ddelta, dobserved_var, x, observed_mean, m
+        ),
     ),
     known("delta-sign-in-backward", "The disagreement of the two means has the wrong sign in the backward."),
     known("ddelta-lacks-gain", "The gradient that reaches the batch's mean through the fused mean lacks the gain."),
@@ -257,7 +287,7 @@ EXERCISE = Exercise(
         ),
         "dprior_mean": (
             Term("the part that comes from the fused mean", lambda dmean, gain: (1 - gain) * dmean, 1),
-            Term(CROSS, lambda dvar, delta, gain: 2 * gain * (1 - gain) * dvar * delta, -1),
+            Term(f"{CROSS},", lambda dvar, delta, gain: 2 * gain * (1 - gain) * dvar * delta, -1),
         ),
         "dprior_var": (Term("what it should be", kalman.dprior_var, 1),),
     },

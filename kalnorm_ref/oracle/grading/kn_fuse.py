@@ -38,6 +38,17 @@ def _var(p, q, b, s, cross):
     return p * b + q * s + cross
 
 
+def _second(a, b, xbar, s, q):
+    """The second moment of the mixture."""
+    return (1 - q) * (a**2 + b) + q * (xbar**2 + s)
+
+
+def _difference(arguments, u):
+    """What rounding may cost besides, where the square of the mean is subtracted from the second moment."""
+    a, b, xbar, s, q = arguments.values()
+    return {"fused_mean": 0.0, "fused_var": 4 * u * _second(a, b, xbar, s, q)}
+
+
 EXERCISE = Exercise(
     "kn-fuse",
     (Output("fused_mean", "mean", "mean"), Output("fused_var", "var", "mean")),
@@ -62,8 +73,16 @@ EXERCISE = Exercise(
             "disagreement-missing-in-forward-only",
             f"fused_var lacks {DISAGREEMENT} (two groups whose means differ spread more than either of them).",
         ),
-        known("disagreement-with-q-squared", f"In fused_var {DISAGREEMENT} has the gain squared, one factor too many."),
-        known("disagreement-with-p-squared", f"In fused_var {DISAGREEMENT} has 1 - gain squared, one factor too many."),
+        known(
+            "disagreement-with-q-squared",
+            f"In fused_var {DISAGREEMENT} has the gain squared, one factor too many; or, where each side is taken "
+            "about the fused mean, the distance of the batch's mean is missing.",
+        ),
+        known(
+            "disagreement-with-p-squared",
+            f"In fused_var {DISAGREEMENT} has 1 - gain squared, one factor too many; or, where each side is taken "
+            "about the fused mean, the distance of the prior's mean is missing.",
+        ),
         known("disagreement-lacks-p", f"In fused_var {DISAGREEMENT} lacks the factor 1 - gain."),
         known("disagreement-lacks-q", f"In fused_var {DISAGREEMENT} lacks the factor gain."),
         mistake(
@@ -181,6 +200,46 @@ EXERCISE = Exercise(
             fused_mean=lambda prior_mean, observed_mean: (prior_mean + observed_mean) / 2,
         ),
         mistake(
+            "variance-of-halves",
+            "In fused_var prior and batch weigh one half each: the gain is ignored.",
+            fused_var=lambda prior_var, observed_var, delta: _var(0.5, 0.5, prior_var, observed_var, delta**2 / 4),
+        ),
+        mistake(
+            "halves-without-disagreement",
+            f"fused_var is the plain average of the two variances: the gain is ignored, and {DISAGREEMENT} is missing.",
+            fused_var=lambda prior_var, observed_var: (prior_var + observed_var) / 2,
+        ),
+        mistake(
+            "second-moment",
+            "fused_var is the second moment: the square of the fused mean is not subtracted.",
+            fused_var=lambda prior_mean, prior_var, observed_mean, observed_var, gain: _second(
+                prior_mean, prior_var, observed_mean, observed_var, gain
+            ),
+        ),
+        mistake(
+            "mean-not-squared",
+            "In fused_var the fused mean is subtracted from the second moment unsquared.",
+            fused_var=lambda prior_mean, prior_var, observed_mean, observed_var, gain, mean: (
+                _second(prior_mean, prior_var, observed_mean, observed_var, gain) - mean
+            ),
+        ),
+        mistake(
+            "minus-square-of-batch",
+            "In fused_var the square of the batch's mean is subtracted from the second moment; that of the fused mean "
+            "belongs there.",
+            fused_var=lambda prior_mean, prior_var, observed_mean, observed_var, gain: (
+                _second(prior_mean, prior_var, observed_mean, observed_var, gain) - observed_mean**2
+            ),
+        ),
+        mistake(
+            "minus-square-of-prior",
+            "In fused_var the square of the prior's mean is subtracted from the second moment; that of the fused mean "
+            "belongs there.",
+            fused_var=lambda prior_mean, prior_var, observed_mean, observed_var, gain: (
+                _second(prior_mean, prior_var, observed_mean, observed_var, gain) - prior_mean**2
+            ),
+        ),
+        mistake(
             "mean-minus",
             "fused_mean moves away from the batch: the step towards it has the wrong sign.",
             fused_mean=lambda prior_mean, delta, gain: prior_mean - gain * delta,
@@ -213,4 +272,5 @@ EXERCISE = Exercise(
         ),
     },
     "Draw numbers from two groups that have these moments, the share gain from the second, and take moments of all.",
+    difference=_difference,
 )

@@ -5,6 +5,7 @@ from scipy.special import ndtr
 
 from ..shared_steps import steps
 from .exercise import DataSet, Exercise, Output, Term, mistake, numbers, start
+from .relu_edges import EDGES
 
 NORMAL, UNIFORM = numbers("relu-moments")
 
@@ -66,6 +67,20 @@ def _var_first(mean, var, deviation, cdf, density):
 
 def _mean_last(mean, deviation, cdf, density):
     return rectified_mean(mean, deviation, cdf, density)
+
+
+def _with_constant(c):
+    text = f"A constant of {c:g} is added to the "
+    inside, outside = {"deviation": lambda var: np.sqrt(var + c)}, {"deviation": lambda var: np.sqrt(var) + c}
+    in_t, in_both = {"t": lambda mean, deviation: mean / (deviation + c)}, {"second": _second_with(c)}
+    yield mistake(f"constant-{c:g}", text + "variance: the formula has none.", **inside)
+    yield mistake(f"constant-{c:g}-in-both", text + "variance: the formula has none.", **inside, **in_both)
+    yield mistake(f"constant-{c:g}-outside", text + "deviation: the formula has none.", **outside)
+    yield mistake(f"constant-{c:g}-in-t", text + "deviation that the mean is divided by.", **in_t)
+
+
+def _second_with(c):
+    return lambda mean, var, deviation, cdf, density: second(mean, var + c, deviation, cdf, density)
 
 
 EXERCISE = Exercise(
@@ -143,7 +158,8 @@ EXERCISE = Exercise(
         ),
         mistake(
             "density-of-z",
-            "The density is that of z, divided by the deviation, and not that of a standard normal.",
+            "The terms with the density lack a factor, the deviation: it is missing, or the density is that of z, "
+            "which is divided by it.",
             density=lambda t, deviation: density(t) / deviation,
         ),
         mistake(
@@ -257,6 +273,14 @@ EXERCISE = Exercise(
             rectified_mean=lambda mean, deviation, cdf, density: mean + deviation * density / cdf,
             second=lambda mean, var, deviation, cdf, density: mean**2 + var + mean * deviation * density / cdf,
         ),
+        mistake(
+            "mean-ignored",
+            "The mean is taken to be 0: the results do not depend on it.",
+            t=lambda mean: 0 * mean,
+            rectified_mean=lambda deviation, density: deviation * density,
+            second=lambda var, cdf: var * cdf,
+        ),
+        *(one for c in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6) for one in _with_constant(c)),
         mistake("swapped", "The two results are swapped.", rectified_mean=_var_first, rectified_var=_mean_last),
     ),
     {
@@ -267,4 +291,5 @@ EXERCISE = Exercise(
     },
     "Draw a million z, rectify them, and take the moments of what comes out.",
     _natural_scale,
+    edges=EDGES,
 )

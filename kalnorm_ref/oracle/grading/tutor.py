@@ -6,7 +6,7 @@ import html
 import numpy as np
 
 from . import bn_backward, bn_forward, brn_backward, brn_corrections, kn_backward, kn_fuse, linear_moments, relu_moments
-from .calls import ask, outside_numbers, quoted, signature_fault
+from .calls import ask, copes, outside_numbers, quoted, signature_fault
 from .diagnose import diagnosis
 from .exercise import results
 from .residual import described
@@ -94,7 +94,10 @@ def _judged(function, exercise, answers):
         return Grade(exercise.name, False, [*faults[:1], *_outside(function)])
     level = _level(function, exercise, given)
     if level is not None and not faults:
-        return Grade(exercise.name, True, [_praise(exercise, given), *([level.remark] if level.remark else [])])
+        remarks = [level.remark] if level.remark else []
+        if level.dtype == "float64":
+            remarks += [edge.remark for edge in exercise.edges if not copes(function, edge)]
+        return Grade(exercise.name, True, [_praise(exercise, given), *remarks])
     if level is not None:
         return Grade(exercise.name, False, faults[:2])
     return _explained(function, exercise, given, faults[:1])
@@ -168,7 +171,8 @@ def _explained(function, exercise, answers, faults):
         table += _lines(output.name, width, bad, rows)
     if wrong and max(_relative(row) for rows in wrong.values() for row in rows) < NEARLY:
         return Grade(exercise.name, False, [*faults, _nearly(level.dtype)], table)
-    if single and "x" in exercise.parameters and all(_within(exercise, a, CANCELLED) for a in answers):
+    cancels = "x" in exercise.parameters or exercise.difference is not None
+    if single and cancels and all(_within(exercise, a, CANCELLED) for a in answers):
         return Grade(exercise.name, False, [*faults, CANCELLED.remark], table)
     sentences, unexplained = diagnosis(exercise, answers, level.dtype, right)
     sentences += _nonfinite(wrong)
@@ -199,8 +203,8 @@ def _lines(name, width, bad, rows):
     lines = [head]
     for at in order:
         index = np.unravel_index(at, got.shape)
-        off_by = f"off by {(got - want)[index]:+.3g}"
-        lines.append(f"{'':<{width}}    {_place(name, index)} is {got[index]:.6g}, {off_by}")
+        off_by = f", off by {(got - want)[index]:+.3g}" if np.isfinite(got[index]) else ""
+        lines.append(f"{'':<{width}}    {_place(name, index)} is {got[index]:.6g}{off_by}")
     return lines
 
 
@@ -228,7 +232,7 @@ def _nonfinite(wrong):
 def _nearly(dtype):
     return (
         f"Nearly: the errors are small, but larger than the rounding of {dtype} can make them. Is a constant given "
-        "with too few digits, or something small added that does not belong there?"
+        "with too few digits, something small added that does not belong there, or an integral or a series cut short?"
     )
 
 
