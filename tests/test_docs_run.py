@@ -24,6 +24,7 @@ PAGES = pages()
 SHORTER = {  # what is added to the command
     "train": ["--epochs", "1", "--train-images", "64"],
     "compare": ["--epochs", "1", "--train-images", "32"],
+    "sweep": ["--epochs", "1", "--train-images", "64", "--workers", "0"],
     "gradproof": ["kalman_norm"],
     "verify": ["--cases", "bn/ordinary/*", "bn/offset*"],
 }

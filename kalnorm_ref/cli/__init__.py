@@ -1,9 +1,10 @@
 """The command line: the same work as the functions of kalnorm_ref.experiments, with one clear line for every mistake.
 
-Exit codes: 0 done, 1 a check failed, 2 usage or bad input, 3 fewer cases than asked for, 4 a target that cannot be
-imported, 130 stopped with Ctrl-C. A command is a module of this package with a function `add`, which gives its options
-to the parser, and a pair: the first function looks at all input and writes nothing, and returns the second, which works
-and returns the exit code (None: 0). A ValueError of the second is a mistake of this package and keeps its traceback.
+Exit codes: 0 done, 1 a check or a run of a sweep failed, 2 usage or bad input, 3 fewer cases than asked for, 4 a target
+that cannot be imported, 130 stopped with Ctrl-C. A command is a module of this package with a function `add`, which
+gives its options to the parser, and a pair: the first function looks at all input and writes nothing, and returns the
+second, which works and returns the exit code (None: 0). A ValueError of the second is a mistake of this package and
+keeps its traceback.
 """
 
 import platform
@@ -11,13 +12,29 @@ import sys
 
 from .. import __version__, backend
 from ..data import DataError
-from . import bench, cases, compare, data, evaluate, files, gradproof, selftest, trace, train, verify
+from . import (
+    bench,
+    cases,
+    compare,
+    data,
+    evaluate,
+    files,
+    gradproof,
+    selftest,
+    sweep,
+    sweep_report,
+    trace,
+    train,
+    verify,
+)
 from .common import InputError, Parser
 
 COMMANDS = (
     compare,
     train,
     evaluate,
+    sweep,
+    sweep_report,
     bench,
     gradproof,
     trace,
@@ -32,6 +49,8 @@ EXAMPLES = """examples:
   kalnorm-ref compare                      five methods on the embedded digits, one image per statistics batch
   kalnorm-ref train --norm kn-learned      one network, with a log and checkpoints
   kalnorm-ref evaluate out/train           its test error with each kind of statistics at inference
+  kalnorm-ref sweep --seeds 0 1 2          a grid of runs, on processes or a cluster; stopped, it goes on
+  kalnorm-ref report out/sweep --out page  its tables and figures, with intervals, as a page
   kalnorm-ref trace kn --html kn.html      every step of a worked example, as a page to step through
   kalnorm-ref verify my_norm:factory       is a normalizer of your own right, how wrong is it, and why
   kalnorm-ref data fetch cifar10           download CIFAR-10

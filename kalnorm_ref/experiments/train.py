@@ -174,7 +174,7 @@ def proceed(run, progress=True, bar=None):
     finally:
         if own:
             bar.close()
-        if run.recorded:
+        if run.recorded and run.out is not None:
             record_plot.draw(run.out / record_plot.NAME, settings, run.recorded)
     return run.rows
 
@@ -245,7 +245,7 @@ def _write_checkpoint(run):
 
 
 def _write_record(run):
-    if run.recorded is not None:
+    if run.recorded is not None and run.out is not None:
         checkpoint.write_csv(run.out / records.NAME, records.COLUMNS, run.recorded)
 
 
