@@ -116,6 +116,7 @@ KN_BACKWARD = (
             ("rest * dmu - 2 * rest * gain * dv * delta", "rest * dmu", "dprior_mean lacks", "disagreement"),
             ("rest * dmu - 2", "rest * dmu + 2", "dprior_mean", "disagreement", "wrong sign"),
             ("rest * dmu - 2", "gain * dmu - 2", "dprior_mean", "swapped"),
+            ("rest * dmu - 2", "-gain * dmu - 2", "dprior_mean has only what comes through the disagreement"),
             ("rest * dmu - 2 * rest * gain * dv * delta", "dmu", "whole gradient of the fused mean"),
             ("dprior_var = rest * dv", "dprior_var = gain * dv", "dprior_var", "swapped"),
             ("dprior_var = rest * dv", "dprior_var = dv", "lacks the weight of the prior"),

@@ -151,6 +151,11 @@ GRADIENT = (
         "dprior_mean is the whole gradient of the fused mean: the part that belongs to the "
         "batch is not taken off, nor is the disagreement of the two means followed.",
     ),
+    mistake(
+        "dprior-mean-through-delta-only",
+        "dprior_mean has only what comes through the disagreement: the prior's mean is also part of the fused mean.",
+        dprior_mean=lambda ddelta: -ddelta,
+    ),
     known(
         "dprior-mean-sign-of-ddelta",
         "In dprior_mean the part that belongs to the batch is added. It has the wrong sign.",
