@@ -33,6 +33,7 @@ PARSED = {  # what is found in the command, and why only its options are read
     "selftest": "takes minutes; the gate runs it",
     "data fetch": "downloads",
     "--data cifar10": "needs what `data fetch` downloads",
+    "docs/results/": "is run from the repository, the sweep with CIFAR-10; test_results.py does the report",
 }
 FIGURES = {  # indented blocks that are no commands: the page, and how the first line begins
     ("docs/conformance.md", "capabilities "),
