@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-from kalnorm_ref.experiments import record, settings, sweep_tables
+from kalnorm_ref.experiments import record, settings
+from kalnorm_ref.experiments.sweep import tables
 
 METHODS = (
     *("bn", "brn", "kn-shrink", "kn-learned", "kn-analytic"),
@@ -48,7 +49,7 @@ def epochs(rows, diverged=()):
             error = 90.0 if lost else min(90.0, row["test_error_running"] * (1 + 3 * 0.5**epoch))
             losses = (math.nan, math.nan) if lost else (1 / epoch, 2 / epoch)
             values = (row["id"], epoch, *losses, error, 900.0)
-            found.append(dict(zip(sweep_tables.EPOCHS, values, strict=True)))
+            found.append(dict(zip(tables.EPOCHS, values, strict=True)))
     return found
 
 
@@ -78,7 +79,7 @@ def layers(rows, recorded=(6,)):
 def write(folder, rows, curves=None, recorded=None):
     """Write the tables into a folder; those that are None are left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    for (name, columns), content in zip(sweep_tables.TABLES.items(), (rows, curves, recorded), strict=True):
+    for (name, columns), content in zip(tables.TABLES.items(), (rows, curves, recorded), strict=True):
         if content is not None:
             with (folder / name).open("w", newline="") as stream:
                 writer = csv.DictWriter(stream, columns, lineterminator="\n")

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from kalnorm_ref import cli
-from kalnorm_ref.experiments import report, report_read, report_statistics
-from kalnorm_ref.experiments.report_statistics import best, estimate, paired
+from kalnorm_ref.experiments import report
+from kalnorm_ref.experiments.report.read import _run, read
+from kalnorm_ref.experiments.report.statistics import best, estimate, groups, ordered, paired
 
 rng = np.random.default_rng(3)
 
@@ -73,11 +74,11 @@ def test_groups_are_of_equal_settings_in_the_order_of_their_numbers():
         for batch in (128, 32)
         for seed in (0, 1)
     ]
-    runs = [report_read._run("runs.csv", 2, {name: str(value) for name, value in row.items()}) for row in rows]
-    found = report_statistics.groups(runs)
+    runs = [_run("runs.csv", 2, {name: str(value) for name, value in row.items()}) for row in rows]
+    found = groups(runs)
     assert [group.settings for group in found] == [{"gradient_batch_size": "32"}, {"gradient_batch_size": "128"}]
     assert [[run.seed for run in group.runs] for group in found] == [[0, 1], [0, 1]]
-    assert sorted(["10", "9", "", "b", "0.5"], key=report_statistics.ordered) == ["", "0.5", "9", "10", "b"]
+    assert sorted(["10", "9", "", "b", "0.5"], key=ordered) == ["", "0.5", "9", "10", "b"]
 
 
 # ---- reading ----
@@ -100,7 +101,7 @@ def small(**other):
 )
 def test_what_counts_as_diverged(tmp_path, error, loss, train_loss, found):
     row = made.run("bn", 1, 0) | {"test_error_batch": error, "test_loss_batch": loss, "train_loss": train_loss}
-    [run] = report_read.read([made.write(tmp_path, [row])]).runs
+    [run] = read([made.write(tmp_path, [row])]).runs
     np.testing.assert_equal(run.errors.get("batch"), found)
 
 
@@ -109,11 +110,11 @@ def test_several_sources_are_one_sweep_with_each_run_once(tmp_path):
     again = [row | {"seconds": 99.0, "images_per_second": 1.0} for row in rows[2:4]]
     first = made.write(tmp_path / "a", rows[:4], made.epochs(rows[:4]))
     second = made.write(tmp_path / "b", [*again, *rows[4:]], made.epochs(rows[2:]), made.layers(rows[4:]))
-    found = report_read.read([first, second])
+    found = read([first, second])
     assert [run.id for run in found.runs] == [row["id"] for row in rows]
     assert found.runs[2].seconds == rows[2]["seconds"]
     assert len(found.epochs) == 6 * len(rows) and len(found.layers) == 7 * 4
-    assert report_read.read([first, first]) == report_read.read([first])
+    assert read([first, first]) == read([first])
 
 
 def test_what_the_runs_were_made_with_and_which_failed(tmp_path):
@@ -125,7 +126,7 @@ def test_what_the_runs_were_made_with_and_which_failed(tmp_path):
     (tmp_path / "failed").mkdir()
     for name in ("lost", small()[0]["id"]):
         (tmp_path / "failed" / f"{name}.json").write_text("{}")
-    found = report_read.read([tmp_path])
+    found = read([tmp_path])
     assert found.made_with == {"numpy": ["2.4.0"], "processor": ["abacus"], "threads": ["2", "4"]}
     assert found.failed == ("lost",)
     texts = [block.text for block in report.blocks_of(report.prepare([tmp_path], tmp_path / "out"))[:2]]

@@ -8,12 +8,14 @@ import re
 import made_sweeps as made
 import pytest
 
-from kalnorm_ref.experiments import report, report_pictures, report_read, report_tables
-from kalnorm_ref.experiments.report_blocks import Heading, Paragraph, Picture
-from kalnorm_ref.experiments.report_page import page
-from kalnorm_ref.experiments.report_statistics import Group, estimate
-from kalnorm_ref.experiments.report_tables import Entry, Table
-from kalnorm_ref.experiments.report_text import markdown
+from kalnorm_ref.experiments import report
+from kalnorm_ref.experiments.report import pictures
+from kalnorm_ref.experiments.report.blocks import Heading, Paragraph, Picture
+from kalnorm_ref.experiments.report.page import page
+from kalnorm_ref.experiments.report.read import _run
+from kalnorm_ref.experiments.report.statistics import Group, estimate
+from kalnorm_ref.experiments.report.tables import HOW_AGAINST, Entry, Table, signed
+from kalnorm_ref.experiments.report.text import markdown
 
 
 def errors(norm, size, *values, **other):
@@ -55,7 +57,7 @@ def tables(found):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Pictures take the time of this file; here only words count."""
-    monkeypatch.setattr(report_pictures, "png", lambda draw, theme: b"")
+    monkeypatch.setattr(pictures, "png", lambda draw, theme: b"")
 
 
 def test_every_cell_says_its_mean_interval_seeds_and_what_diverged(tmp_path, undrawn):
@@ -87,7 +89,7 @@ def test_without_bn_there_are_differences_only_when_asked_for(tmp_path, undrawn)
     rows = [row for row in ROWS if row["norm"] != "bn"]
     chosen = plan(tmp_path, rows)
     assert not any("minus" in title for title in tables(chosen))
-    assert Paragraph(report_tables.HOW_AGAINST) not in report.blocks_of(chosen)
+    assert Paragraph(HOW_AGAINST) not in report.blocks_of(chosen)
     assert any("minus that of brn" in title for title in tables(plan(tmp_path, rows, against=["brn"])))
 
 
@@ -152,14 +154,14 @@ def test_settings_speed_and_time(tmp_path, undrawn):
 
 
 def test_what_sets_a_group_apart_is_said_once():
-    run = report_read._run("runs.csv", 2, {name: str(value) for name, value in RESNET.items()})
-    assert report_pictures._about(Group({}, (run,))) == "CIFAR-10, ResNet-20"
-    assert report_pictures._about(Group({"depth": "20", "lr": "0.1"}, (run,))) == "CIFAR-10, ResNet-20, lr 0.1"
+    run = _run("runs.csv", 2, {name: str(value) for name, value in RESNET.items()})
+    assert pictures._about(Group({}, (run,))) == "CIFAR-10, ResNet-20"
+    assert pictures._about(Group({"depth": "20", "lr": "0.1"}, (run,))) == "CIFAR-10, ResNet-20, lr 0.1"
 
 
 @pytest.mark.parametrize(("value", "text"), [(-0.001, "0.00"), (0.004, "0.00"), (1.255, "+1.25"), (-10.0, "-10.00")])
 def test_a_rounded_zero_has_no_sign(value, text):
-    assert report_tables.signed(value) == text
+    assert signed(value) == text
 
 
 def test_the_summary_holds_every_number_of_the_tables_in_full(tmp_path, undrawn):

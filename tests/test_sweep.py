@@ -15,10 +15,10 @@ from kalnorm_ref import cli
 from kalnorm_ref.experiments import record, settings, train
 from kalnorm_ref.experiments.evaluate import evaluate_modes, restore
 from kalnorm_ref.experiments.sweep import sweep
-from kalnorm_ref.experiments.sweep_clock import Clock
-from kalnorm_ref.experiments.sweep_grid import crossed
-from kalnorm_ref.experiments.sweep_store import address, identity
-from kalnorm_ref.experiments.sweep_tables import EPOCHS, LAYERS, RUNS
+from kalnorm_ref.experiments.sweep.clock import Clock
+from kalnorm_ref.experiments.sweep.grid import crossed
+from kalnorm_ref.experiments.sweep.store import address, identity
+from kalnorm_ref.experiments.sweep.tables import EPOCHS, LAYERS, RUNS
 
 FLAGS = ["--model", "mlp", "--epochs", "2", "--train-images", "320", "--statistics-batch-size", "8", "--quiet"]
 

@@ -9,8 +9,8 @@ from sweep_runs import SMALL
 import kalnorm_ref as kr
 from kalnorm_ref import cli
 from kalnorm_ref.experiments import settings
-from kalnorm_ref.experiments.sweep_grid import FIELDS, crossed, from_toml
-from kalnorm_ref.experiments.sweep_store import address, identity
+from kalnorm_ref.experiments.sweep.grid import FIELDS, crossed, from_toml
+from kalnorm_ref.experiments.sweep.store import address, identity
 
 GRID = """
 [base]

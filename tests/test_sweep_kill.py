@@ -8,8 +8,7 @@ import pytest
 from sweep_runs import bits, gone, needs_dask, results, small, stamps, start, table, until, workers
 
 from kalnorm_ref import cli
-from kalnorm_ref.experiments import sweep_executors
-from kalnorm_ref.experiments.sweep import sweep
+from kalnorm_ref.experiments.sweep import executors, sweep
 
 SEEDS = tuple(range(8))
 LONGER = {"epochs": 20}
@@ -164,7 +163,7 @@ def test_a_dask_worker_killed_costs_nothing_but_time(folder, wanted, cluster):
 
 @needs_dask
 def test_a_scheduler_that_is_not_there_is_one_line(folder, monkeypatch, capsys):
-    monkeypatch.setattr(sweep_executors, "CONNECT", 0.5)
+    monkeypatch.setattr(executors, "CONNECT", 0.5)
     monkeypatch.chdir(folder)
     assert cli.main(["sweep", "grid.toml", "--out", "out", "--scheduler", "tcp://127.0.0.1:9"]) == 2
     assert not (folder / "out").exists()

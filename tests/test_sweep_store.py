@@ -11,12 +11,12 @@ import pytest
 from sweep_runs import small, stamps, table, until
 
 from kalnorm_ref import cli
-from kalnorm_ref.experiments import sweep_store, train
+from kalnorm_ref.experiments import train
 from kalnorm_ref.experiments.sweep import prepare_sweep, sweep
-from kalnorm_ref.experiments.sweep_driver import Driver
-from kalnorm_ref.experiments.sweep_executors import Processes, Serial
-from kalnorm_ref.experiments.sweep_store import Store, address, identity
-from kalnorm_ref.experiments.sweep_worker import task_of, work
+from kalnorm_ref.experiments.sweep.driver import Driver
+from kalnorm_ref.experiments.sweep.executors import Processes, Serial
+from kalnorm_ref.experiments.sweep.store import Store, address, identity
+from kalnorm_ref.experiments.sweep.worker import task_of, work
 
 FLAGS = ["--model", "mlp", "--epochs", "2", "--train-images", "320", "--statistics-batch-size", "8", "--quiet"]
 
@@ -166,7 +166,7 @@ def test_a_lock_that_is_held_is_touched_and_one_that_was_lost_is_left(tmp_path, 
     assert store.take("a")
     lock = tmp_path / "locks" / "a"
     os.utime(lock, (0, 0))
-    monkeypatch.setattr(sweep_store, "BEAT", 0.01)
+    monkeypatch.setattr("kalnorm_ref.experiments.sweep.store.BEAT", 0.01)
     with store.alive():
         until(lambda: lock.stat().st_mtime > 0)
     assert not lock.exists()

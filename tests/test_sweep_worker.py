@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import kalnorm_ref as kr
 from kalnorm_ref import backend as backends
-from kalnorm_ref.experiments import settings, sweep_worker, train
-from kalnorm_ref.experiments.sweep_worker import learned, task_of, work
+from kalnorm_ref.experiments import settings, train
+from kalnorm_ref.experiments.sweep import worker
+from kalnorm_ref.experiments.sweep.worker import learned, task_of, work
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_a_run_has_blas_on_one_thread(monkeypatch):
         seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
         return []
 
-    monkeypatch.setattr(sweep_worker, "learned", looking)
+    monkeypatch.setattr(worker, "learned", looking)
     with threadpool_limits(2, "blas"):
         assert "result" in work(task_of(small(["bn"], [0], train_images=64)[0]))
     assert set(seen) == {1}
@@ -112,7 +113,7 @@ def test_a_process_does_one_run_at_a_time(monkeypatch):
         inside.pop()
         return {}
 
-    monkeypatch.setattr(sweep_worker, "_result", slow)
+    monkeypatch.setattr(worker, "_result", slow)
     tasks = [task_of(run) for run in small(["bn"], [0, 1, 2])]
     with ThreadPoolExecutor(3) as executor:
         assert list(executor.map(work, tasks)) == [{"result": {}}] * 3

@@ -6,9 +6,9 @@ import json
 from .. import backend
 from ..experiments import settings as runs
 from ..experiments import sweep
-from ..experiments.sweep_clock import words
-from ..experiments.sweep_grid import crossed, from_toml
-from ..experiments.sweep_worker import RECORDS
+from ..experiments.sweep.clock import words
+from ..experiments.sweep.grid import crossed, from_toml
+from ..experiments.sweep.worker import RECORDS
 from .common import METHOD_HELP, OPTIONS, InputError, add_run, command
 
 EXAMPLES = """examples:

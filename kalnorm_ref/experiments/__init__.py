@@ -1,1 +1,1 @@
-"""Training runs on real images, alone (train) or side by side (compare), from one description of their settings."""
+"""Training runs from one description of their settings: one (train), several side by side (compare), a grid (sweep)."""

@@ -1,21 +1,24 @@
 """A grid of runs, each done once whatever is killed in between, on any executor, with the same bits on all of them.
 
-The driver (sweep_driver) hands the runs out, and alone writes: a folder for each finished run (sweep_store), the flat
-tables (sweep_tables) and what failed. A worker (sweep_worker) computes.
+The driver (driver.py) hands the runs out, and alone writes: a folder for each finished run (store.py), the flat tables
+(tables.py) and what failed. A worker (worker.py) computes, wherever executors.py has it. grid.py makes the settings out
+of a TOML file or flags, clock.py tells how long the rest takes.
 """
 
 import contextlib
 from typing import NamedTuple
 
-from . import train
-from .settings import whole
-from .sweep_clock import Clock
-from .sweep_driver import Driver
-from .sweep_executors import opened
-from .sweep_grid import joined
-from .sweep_store import Store, address, identity
-from .sweep_tables import SETTINGS
-from .sweep_worker import RECORDS
+from .. import train
+from ..settings import whole
+from .clock import Clock
+from .driver import Driver
+from .executors import opened
+from .grid import joined
+from .store import Store, address, identity
+from .tables import SETTINGS
+from .worker import RECORDS
+
+__all__ = ["Sweep", "prepare_sweep", "proceed_sweep", "sweep"]
 
 ALIKE = ("data", "data_dir", "model", "depth", "norm", "statistics_batch_size", "gradient_batch_size", "brn_ramp")
 ALIKE += ("train_images", "dtype", "inference")  # these decide whether a network takes its data
@@ -56,11 +59,11 @@ class Sweep(NamedTuple):
 def sweep(runs, out, workers=1, scheduler=None, threads=1, record="last", retry=False, progress=True, executor=None):
     """Do every run that `out` does not hold yet; returns the summary: finished, failed ({id: error}), runs.
 
-    runs: Settings, in the order of the tables. out: a folder, which receives what sweep_store and sweep_tables
-    describe. workers: local processes, 0 for this one; scheduler: the address of a Dask scheduler instead. threads: of
-    the kernels in each worker. executor: any other concurrent.futures.Executor, given `workers` runs at a time; one
-    that breaks for good ends the sweep. record: the estimators (experiments.record) after the "last" epoch, all
-    "epochs" or "none"; runs that are there keep theirs. retry: do what has failed before as well.
+    runs: Settings, in the order of the tables. out: a folder, which receives what store.py and tables.py describe.
+    workers: local processes, 0 for this one; scheduler: the address of a Dask scheduler instead. threads: of the
+    kernels in each worker. executor: any other concurrent.futures.Executor, given `workers` runs at a time; one that
+    breaks for good ends the sweep. record: the estimators (experiments.record) after the "last" epoch, all "epochs" or
+    "none"; runs that are there keep theirs. retry: do what has failed before as well.
     Raises: ValueError for settings or data that cannot be run, before any work.
     """
     return proceed_sweep(prepare_sweep(runs, out, record, retry), workers, scheduler, threads, progress, executor)

@@ -4,10 +4,10 @@ import base64
 import re
 from html import escape
 
-from .. import __version__
-from ..oracle.report_html import STYLE
-from .report_blocks import Folded, Heading, Paragraph, Picture
-from .report_tables import CODE
+from ... import __version__
+from ...oracle.report_html import STYLE
+from .blocks import Folded, Heading, Paragraph, Picture
+from .tables import CODE
 
 OWN = """
 body { max-width: 76rem; } h2 { margin-top: 2.5rem; font-size: 1.3rem; } h3 { margin: 2rem 0 0.5rem; font-size: 1rem; }

@@ -3,8 +3,8 @@
 import re
 from html import escape
 
-from .report_blocks import Folded, Heading, Paragraph, Picture
-from .report_tables import CODE
+from .blocks import Folded, Heading, Paragraph, Picture
+from .tables import CODE
 
 
 def markdown(title, blocks):

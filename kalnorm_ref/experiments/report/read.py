@@ -10,9 +10,9 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from ..layers.statistics import INFERENCE
-from . import record
-from .sweep_tables import SETTINGS
+from ...layers.statistics import INFERENCE
+from .. import record
+from ..sweep.tables import SETTINGS
 
 RUNS, EPOCHS, LAYERS, RESULT = "runs.csv", "epochs.csv", "layers.csv", "result.json"
 FIELDS = (*SETTINGS, "backend")

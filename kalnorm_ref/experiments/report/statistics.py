@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from scipy import stats
 
-from ..layers.statistics import INFERENCE
+from ...layers.statistics import INFERENCE
 
 LEVEL = 0.95
 DIGITS = 9  # of a difference in percent; what rounding leaves of equal errors is not a spread

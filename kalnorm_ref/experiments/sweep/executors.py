@@ -13,7 +13,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 
 from tqdm import tqdm
 
-from .progress import announce
+from ..progress import announce
 
 CONNECT = 10  # seconds to find a scheduler in
 

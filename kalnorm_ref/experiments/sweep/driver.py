@@ -3,10 +3,10 @@
 import time
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, wait
 
-from . import sweep_tables as tables
-from .progress import announce, progress_bar
-from .sweep_clock import images, words
-from .sweep_worker import RECORDS, task_of, work
+from ..progress import announce, progress_bar
+from . import tables
+from .clock import images, words
+from .worker import RECORDS, task_of, work
 
 TRIES = 3  # of a run whose worker dies: the first, and two more
 LOOK = 1.0  # seconds between two looks at what other sweeps are at

@@ -16,9 +16,9 @@ import csv
 import io
 import math
 
-from ..layers.statistics import INFERENCE
-from . import checkpoint, record
-from .sweep_grid import FIELDS
+from ...layers.statistics import INFERENCE
+from .. import checkpoint, record
+from .grid import FIELDS
 
 SETTINGS = tuple(name for name in FIELDS if name != "data_dir")
 EVALUATED = ("test_error", "test_loss")

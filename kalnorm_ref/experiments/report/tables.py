@@ -1,12 +1,12 @@
-"""The tables of a report, as data: what they say stands here, how it is written in report_text and report_page."""
+"""The tables of a report, as data: what they say stands here, how it is written in text.py and page.py."""
 
 import math
-import statistics
+from statistics import median
 from typing import NamedTuple
 
-from ..layers.statistics import INFERENCE
-from .plots import STATISTICS
-from .report_statistics import WITHIN, best, estimate, finite, ordered, paired
+from ...layers.statistics import INFERENCE
+from ..plots import STATISTICS
+from .statistics import WITHIN, best, estimate, finite, ordered, paired
 
 CODE = "code"  # a cell that is a name out of a program
 
@@ -144,7 +144,7 @@ def speed_table(runs, methods):
     for norm in methods:
         of = [run for run in runs if run.norm == norm]
         speeds = [run.images_per_second for run in of if math.isfinite(run.images_per_second or math.nan)]
-        middle = f"{statistics.median(speeds):.0f}" if speeds else "-"
+        middle = f"{median(speeds):.0f}" if speeds else "-"
         rows.append((Entry(norm, CODE), Entry(str(len(of))), Entry(middle), Entry(duration(of))))
     heads = ("method", "runs", "images/s, median", "time")
     return Table(

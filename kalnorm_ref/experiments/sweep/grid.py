@@ -15,7 +15,7 @@ import tomllib
 from dataclasses import fields
 from pathlib import Path
 
-from .settings import Settings, make, parse_method
+from ..settings import Settings, make, parse_method
 
 FIELDS = tuple(field.name for field in fields(Settings))
 TABLES = ("base", "grid")

@@ -5,10 +5,10 @@ import math
 import numpy as np
 from matplotlib.ticker import FixedLocator
 
-from .. import models
-from . import report_draw as draw
-from .plots import STATISTICS
-from .report_statistics import estimate, finite
+from ... import models
+from ..plots import STATISTICS
+from . import draw
+from .statistics import estimate, finite
 
 MODES = {"running": ("o", "#0072B2"), "batch": ("s", "#D55E00"), "population": ("D", "#009E73")}
 

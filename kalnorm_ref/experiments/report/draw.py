@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from .plots import COLOURS, DENSE, INK, MARKERS, PALE, STYLES, TICKS, spread
+from ..plots import COLOURS, DENSE, INK, MARKERS, PALE, STYLES, TICKS, spread
 
 WIDTH, DPI = 10, 160  # inches, and pixels of each
 MORE = ("#882255", "#7F7F7F", "#8C6D31")  # for the methods after the seventh

@@ -1,6 +1,11 @@
 """Tables and figures of a sweep: report.md, report.html, summary.csv, pictures; the same bytes from the same tables.
 
-What a report says is put together here, as a list of blocks; report_text and report_page write them.
+What a report says is put together here, as a list of blocks (blocks.py); text.py and page.py write them.
+
+    read.py     the tables of a sweep, joined    statistics.py  means, intervals, paired differences
+    tables.py   the tables of the report         pictures.py    its pictures, with captions
+    figures.py  pictures of test errors          panels.py      pictures of many small panels
+    draw.py     what all pictures share
 """
 
 import math
@@ -8,16 +13,17 @@ import operator
 from pathlib import Path
 from typing import NamedTuple
 
-from . import checkpoint, report_tables
-from .plots import STATISTICS
-from .report_blocks import Folded, Heading, Paragraph, Picture
-from .report_page import page
-from .report_pictures import error_picture, other_pictures, seeds, subject
-from .report_read import read
-from .report_statistics import estimate, finite, groups, paired
-from .report_tables import said
-from .report_text import markdown
-from .train import output_folder
+from .. import checkpoint
+from ..plots import STATISTICS
+from ..train import output_folder
+from . import page, read, tables
+from .blocks import Folded, Heading, Paragraph, Picture
+from .pictures import error_picture, other_pictures, seeds, subject
+from .statistics import estimate, finite, groups, paired
+from .tables import said
+from .text import markdown
+
+__all__ = ["Plan", "blocks_of", "head", "prepare", "summary", "write"]
 
 SUMMARY = ("inference", "method", "statistics_batch_size", "against", "runs", "diverged", "n", "mean", "half_width")
 
@@ -40,7 +46,7 @@ def prepare(sources, out, against=None, panels=None):
     first figure; None is the first that was evaluated, of running, batch and population.
     Raises: ValueError, one line, for tables that cannot be read, methods or modes that are not in them, a bad folder.
     """
-    sweep = read(sources)
+    sweep = read.read(sources)
     methods = list(dict.fromkeys(run.norm for run in sweep.runs))
     modes = [mode for mode in STATISTICS if any(mode in run.errors for run in sweep.runs)]
     if not modes:
@@ -62,7 +68,7 @@ def write(plan):
     plan.out.mkdir(parents=True, exist_ok=True)
     title = f"{subject(plan.sweep.runs)}: a sweep"
     files = {block.name: block.light for block in blocks if isinstance(block, Picture)}
-    files |= {"report.md": markdown(title, blocks).encode(), "report.html": page(title, blocks).encode()}
+    files |= {"report.md": markdown(title, blocks).encode(), "report.html": page.page(title, blocks).encode()}
     for name, content in files.items():
         checkpoint.write_atomic(plan.out / name, operator.methodcaller("write", content))
     varying = tuple(plan.groups[0].settings)
@@ -73,18 +79,18 @@ def write(plan):
 def blocks_of(plan):
     """The parts of the report, in order."""
     sweep, varying = plan.sweep, tuple(plan.groups[0].settings)
-    run_with = report_tables.settings_table(sweep.runs, varying, sweep.made_with)
+    run_with = tables.settings_table(sweep.runs, varying, sweep.made_with)
     blocks = [Paragraph(text) for text in head(plan)]
-    blocks.append(Folded("Settings, versions, speed", (run_with, report_tables.speed_table(sweep.runs, plan.methods))))
+    blocks.append(Folded("Settings, versions, speed", (run_with, tables.speed_table(sweep.runs, plan.methods))))
     blocks += [error_picture(group, plan.panels, plan.methods) for group in plan.groups if group.modes]
-    blocks += [Heading("Test errors"), Paragraph(report_tables.HOW)]
-    blocks += [Paragraph(report_tables.HOW_AGAINST)] if plan.against else []
+    blocks += [Heading("Test errors"), Paragraph(tables.HOW)]
+    blocks += [Paragraph(tables.HOW_AGAINST)] if plan.against else []
     for group in plan.groups:
         for mode in group.modes:
-            blocks.append(report_tables.errors_table(group, mode))
-            differences = [report_tables.difference_table(group, mode, against) for against in plan.against]
+            blocks.append(tables.errors_table(group, mode))
+            differences = [tables.difference_table(group, mode, against) for against in plan.against]
             blocks.extend(table for table in differences if table)
-    lost = report_tables.diverged_table(sweep.runs, sweep.epochs, varying)
+    lost = tables.diverged_table(sweep.runs, sweep.epochs, varying)
     blocks += [lost] if lost else []
     pictures = [picture for group in plan.groups for picture in other_pictures(group, sweep, plan.methods)]
     blocks += [Heading("More figures"), *pictures] if pictures else []
@@ -97,7 +103,7 @@ def head(plan):
     sizes = sorted({run.size for run in sweep.runs})
     lost = sum(any(map(math.isnan, run.errors.values())) for run in sweep.runs)
     yield (
-        f"{len(sweep.runs)} runs, {report_tables.duration(sweep.runs)}: {len(plan.methods)} methods, statistics batch "
+        f"{len(sweep.runs)} runs, {tables.duration(sweep.runs)}: {len(plan.methods)} methods, statistics batch "
         f"{', '.join(map(str, sizes))}, {seeds(sweep.runs)}. "
         + (f"{lost} diverged; they are named below." if lost else "None diverged.")
     )

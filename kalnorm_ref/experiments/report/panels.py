@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from . import report_draw as draw
-from .record_plot import LOOKS, drawable, ticks
-from .report_figures import images
+from ..record_plot import LOOKS, drawable, ticks
+from . import draw
+from .figures import images
 
 ERROR, GAIN = "test error, %", "gain"
 QUANTITIES = {"mean_error": "mean error²\n/ variance", "log_var_error": "log-variance\nerror²"}

@@ -18,9 +18,9 @@ import platform
 import shutil
 import threading
 
-from .. import __version__, backend
-from . import checkpoint
-from .train import output_folder
+from ... import __version__, backend
+from .. import checkpoint
+from ..train import output_folder
 
 RESULT = "result.json"
 STALE, BEAT = 600, 10  # seconds after which nobody is at a lock, and between two touches

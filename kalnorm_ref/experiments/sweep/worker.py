@@ -15,20 +15,20 @@ import traceback
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .. import __version__, backend
-from .. import data as datasets
-from ..bench.suite import cpu
-from ..full_covariance import cholesky_noise
-from ..inference import watch
-from ..layers.group import GroupKalmanNorm
-from ..layers.kalman import KalmanNorm
-from ..layers.statistics import INFERENCE
-from . import record as records
-from . import train
-from .compare import to_json, versions
-from .evaluate import Restored, evaluate_modes
-from .settings import from_json, inference_of
-from .sweep_store import identity
+from ... import __version__, backend
+from ... import data as datasets
+from ...bench.suite import cpu
+from ...full_covariance import cholesky_noise
+from ...inference import watch
+from ...layers.group import GroupKalmanNorm
+from ...layers.kalman import KalmanNorm
+from ...layers.statistics import INFERENCE
+from .. import record as records
+from .. import train
+from ..compare import to_json, versions
+from ..evaluate import Restored, evaluate_modes
+from ..settings import from_json, inference_of
+from .store import identity
 
 RECORDS = ("none", "last", "epochs")
 _one_at_a_time = threading.Lock()  # threads of a process share BLAS's number of threads, and ours

@@ -3,11 +3,12 @@
 import functools
 import re
 
-from . import report_figures, report_panels
-from .plots import STATISTICS, TITLES
-from .report_blocks import Picture
-from .report_draw import DARK, LIGHT, looks, png
-from .report_tables import said, titled
+from ..plots import STATISTICS, TITLES
+from .blocks import Picture
+from .draw import DARK, LIGHT, looks, png
+from .figures import error_figure, images, mode_figure, uses_batches
+from .panels import curve_panels, estimator_looks, estimator_panels, figure, gain_panels, recorded_size
+from .tables import said, titled
 
 DEPTH = "normalizer, from the image to the output"
 
@@ -60,7 +61,7 @@ def error_picture(group, panels, methods):
         "cross above: a run diverged there, and the mean is that of the others. A line across: a method without batch "
         "statistics."
     )
-    draw = functools.partial(report_figures.error_figure, group, modes, methods, title)
+    draw = functools.partial(error_figure, group, modes, methods, title)
     return picture("error", group, "Test error against the statistics batch", caption, draw)
 
 
@@ -69,23 +70,23 @@ def other_pictures(group, sweep, methods):
     ids = {run.id for run in group.runs}
     epochs, layers = ([row for row in rows if row["id"] in ids] for rows in (sweep.epochs, sweep.layers))
     about = _about(group)
-    if len(group.modes) > 1 and any(report_figures.uses_batches(norm) for norm in group.methods):
+    if len(group.modes) > 1 and any(uses_batches(norm) for norm in group.methods):
         caption = (
             "Test error after the last epoch, mean over the seeds that finished, of the same networks evaluated with "
             f"{', '.join(STATISTICS[mode] for mode in group.modes)}. Methods without batch statistics are left out."
         )
-        draw = functools.partial(report_figures.mode_figure, group, f"{about}: error by statistics at inference")
+        draw = functools.partial(mode_figure, group, f"{about}: error by statistics at inference")
         yield picture("inference", group, "What each kind of statistics at inference costs", caption, draw)
     found = functools.partial(looks, methods)
-    curves = report_panels.curve_panels(group, epochs)
+    curves = curve_panels(group, epochs)
     if curves:
         yield _curve_picture(group, curves, found, about)
     for along in ("layer", "epoch") if layers else ():
-        panels, columns = report_panels.estimator_panels(group, layers, along)
+        panels, columns = estimator_panels(group, layers, along)
         if max(len(x) for panel in panels if panel for x, _ in panel.lines.values()) > 1:
-            size = report_panels.recorded_size(group, layers)
+            size = recorded_size(group, layers)
             yield _estimator_picture(group, panels, columns, along, size, about)
-    gains = report_panels.gain_panels(group, layers)
+    gains = gain_panels(group, layers)
     if gains:
         yield _gain_picture(group, gains, found, about)
 
@@ -116,9 +117,9 @@ def _estimator_picture(group, panels, columns, along, size, about):
     )
     if along == "epoch":
         caption += " Where a method has a prior, the mean is over normalizers with one."
-    note = f"Errors against population moments, {by}; {report_figures.images(size)}; log scales"
+    note = f"Errors against population moments, {by}; {images(size)}; log scales"
     words = f"{about}: the estimators", note, DEPTH if along == "layer" else "epoch"
-    draw = functools.partial(_draw, panels, report_panels.estimator_looks, columns, *words)
+    draw = functools.partial(_draw, panels, estimator_looks, columns, *words)
     return picture(f"estimators-{along}", group, f"Accuracy of the estimators {by}", caption, draw)
 
 
@@ -133,4 +134,4 @@ def _gain_picture(group, panels, found, about):
 
 
 def _draw(panels, found, columns, title, note, label, theme):
-    return report_panels.figure(panels, found(theme), columns, title, note, label, theme)
+    return figure(panels, found(theme), columns, title, note, label, theme)
