@@ -170,8 +170,7 @@ def kalman_norm_forward(x, gamma, beta, prior, gain, eps=1e-5):
         dtype, (x, gamma, beta, eps) = _affine(x, gamma, beta, eps)
         return dtype, (x, gamma, beta, None, None, eps)
     prior, gain = moments_pair("prior", prior, x.shape[:-2] + x.shape[-1:]), gains(gain, x.shape[-1])
-    dtype = common_type(x, prior, gain)
-    dtype, (x, gamma, beta, eps) = _affine(np.asarray(x, dtype), gamma, beta, eps)
+    dtype, (x, prior, gain, gamma, beta, eps) = _affine(x, prior, gain, gamma, beta, eps)
     return dtype, (x, gamma, beta, prior, gain, eps)
 
 

@@ -46,7 +46,8 @@ static inline void NAME(fold)(const float *row, const NAME(Rows) *t, ptrdiff_t c
     }
 }
 
-/* Sums of columns j to j + V vectors (V is 4, 1) over the whole rows. */
+/* Sums of columns j to j + V vectors (V is 4, 1) over the whole rows. Most rows are four vectors wide: by fours, and in
+   the loops below too, memory is read from end to end. */
 #define COLUMN_SUMS(V)                                                                                            \
     for (; j + V * LANES <= t.width; j += V * LANES) {                                                            \
         VECTOR acc[V];                                                                                            \
@@ -169,11 +170,11 @@ static int NAME(sums)(const Block *at, const float *dy, const float *x, const fl
         rows[k] = t.beside == 1 ? given[k] : room[k];
         if (t.beside > 1) NAME(repeat)(given[k], &t, channels, room[k]);
     }
-    if (relu) {
-        COLUMN_PRODUCTS(2, 1)
+    if (relu) { /* seven vectors for each of V, in as many registers as there are */
+        COLUMN_PRODUCTS(REGISTERS / 8, 1)
         COLUMN_PRODUCTS(1, 1)
     } else {
-        COLUMN_PRODUCTS(2, 0)
+        COLUMN_PRODUCTS(4, 0)
         COLUMN_PRODUCTS(1, 0)
     }
     for (; j < t.width; j++) {
@@ -246,22 +247,22 @@ static void NAME(combine)(const Block *at, const float *dy, const float *x, cons
         if (t.beside > 1) NAME(repeat)(given[k], &t, at->width, room[k]);
     }
     if (!dy && !masked) {
-        COMBINE_ROWS(0, 0, 0, 2)
+        COMBINE_ROWS(0, 0, 0, 4)
         COMBINE_ROWS(0, 0, 0, 1)
     } else if (!dy) {
-        COMBINE_ROWS(0, 1, 0, 2)
+        COMBINE_ROWS(0, 1, 0, 4)
         COMBINE_ROWS(0, 1, 0, 1)
     } else if (!masked && !plus) {
-        COMBINE_ROWS(1, 0, 0, 2)
+        COMBINE_ROWS(1, 0, 0, 4)
         COMBINE_ROWS(1, 0, 0, 1)
     } else if (!masked) {
-        COMBINE_ROWS(1, 0, 1, 2)
+        COMBINE_ROWS(1, 0, 1, 4)
         COMBINE_ROWS(1, 0, 1, 1)
     } else if (!plus) {
-        COMBINE_ROWS(1, 1, 0, 2)
+        COMBINE_ROWS(1, 1, 0, 4)
         COMBINE_ROWS(1, 1, 0, 1)
     } else {
-        COMBINE_ROWS(1, 1, 1, 2)
+        COMBINE_ROWS(1, 1, 1, 4)
         COMBINE_ROWS(1, 1, 1, 1)
     }
     for (; j < t.width; j++)
