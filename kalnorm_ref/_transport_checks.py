@@ -137,6 +137,18 @@ def pad_channels_backward(doutput, estimate, before, after):
     return _backward(pad_channels, doutput, (estimate, before, after), shape)
 
 
+def mixture(estimate, size):
+    dtype, (estimate,) = relu(estimate)
+    if estimate.mean.ndim < 2 or not estimate.mean.shape[-2]:
+        raise ValueError(f"estimate.mean has shape {estimate.mean.shape}; expected (..., n, C) with at least one row")
+    return dtype, (estimate, whole("size", size, 1))
+
+
+def mixture_backward(doutput, estimate, size):
+    shape = lambda e, k: (*e.mean.shape[:-2], -(-e.mean.shape[-2] // k), e.mean.shape[-1])  # noqa: E731
+    return _backward(mixture, doutput, (estimate, size), shape)
+
+
 def push(mode, estimate, observed, gamma, beta, eps=1e-5):
     from .transport.push import MODES  # here, because push imports this module
 

@@ -12,10 +12,11 @@ from .layers.activation import ReLU
 from .layers.base import Identity
 from .layers.convolution import Conv2d
 from .layers.group import GroupKalmanNorm, GroupNorm, InstanceNorm, LayerNorm
+from .layers.image import ImageKalmanNorm
 from .layers.kalman import KalmanNorm
 from .layers.linear import Flatten, Linear
 from .layers.normalization import BatchNorm, BatchRenorm
-from .layers.options import OPTIONS
+from .layers.options import OPTIONS, choice
 from .layers.pooling import AvgPool2d, GlobalAvgPool2d, PadChannels
 from .layers.statistics import BatchNormalizer
 from .network import Residual, Sequential
@@ -39,12 +40,15 @@ GROUPS = 4  # of gn and gkn, unless told otherwise: the authors' choice
 PLACED = {"self", "channels", "previous_channels", "previous_groups", "statistics_batch_size", "channel_axis", "dtype"}
 PLACED |= {"variant", "seed"}
 GAINED = ("learned", "analytic", "released")
-LIMITED = {  # options of KalmanNorm, or of the network around it, that not every variant has
+LIMITED = {  # options of KalmanNorm that not every variant has
     "covariance": ("learned",),
     "preset": ("released",),
-    "conv_padding": ("released",),
     "gain": GAINED,
     "gain_kind": GAINED,
+}
+OF_NETWORKS = {  # options of the network around the normalizers, and who has them
+    "conv_padding": ("kn-released",),
+    "first": ("bn", "brn", "kn-learned", "kn-shrink", "kn-analytic"),
 }
 
 
@@ -59,8 +63,8 @@ def norm_options(norm):
     if layer is KalmanNorm:
         variant = fixed["variant"]
         options -= set().union(*OPTIONS.values()) - set(OPTIONS[variant])
-        options = {name for name in options | {"conv_padding"} if variant in LIMITED.get(name, (variant,))}
-    return sorted(options)
+        options = {name for name in options if variant in LIMITED.get(name, (variant,))}
+    return sorted(options | {name for name, norms in OF_NETWORKS.items() if norm in norms})
 
 
 def _check(in_channels, classes, seed, dtype):
@@ -71,14 +75,19 @@ def _check(in_channels, classes, seed, dtype):
 
 
 def norm_maker(norm, statistics_batch_size, dtype, options, seed=0):
-    """A function of the channels that makes the next normalizer of the chain."""
+    """A function of the channels that makes the next normalizer of the chain.
+
+    first "batch", the default, or "image": the first normalizer's mean and variance are those of each image by itself,
+    in training and in inference; see layers/image.py.
+    """
     known = norm_options(norm)
     for name in options:
         if name not in known:
             listed = ", ".join(known) or "none"
             raise ValueError(f"norm option {name!r} does not exist for {norm}; its options are: {listed}")
     layer, fixed = NORMS[norm]
-    given = {name: value for name, value in options.items() if name != "conv_padding"}
+    given = {name: value for name, value in options.items() if name not in OF_NETWORKS}
+    by_image = choice("first", options.get("first", "batch"), ("batch", "image")) == "image"
     shared = layer is KalmanNorm and given.get("noise") == "shared"
     chain, lenders = [], []
 
@@ -86,6 +95,9 @@ def norm_maker(norm, statistics_batch_size, dtype, options, seed=0):
         if layer is None:
             return Identity()
         placed = {"dtype": dtype}
+        if by_image and not chain and layer is not KalmanNorm:
+            chain.append(channels)
+            return InstanceNorm(channels, **{name: given[name] for name in ("eps",) if name in given}, **placed)
         if issubclass(layer, BatchNormalizer):
             placed["statistics_batch_size"] = statistics_batch_size
         if layer is KalmanNorm:
@@ -98,7 +110,8 @@ def norm_maker(norm, statistics_batch_size, dtype, options, seed=0):
             placed["seed"] = [seed, len(chain)]
         if shared:
             placed["noise"] = lenders[0] if lenders else None
-        made = layer(channels, **fixed, **(given | placed))
+        kind = ImageKalmanNorm if by_image and not chain else layer
+        made = kind(channels, **fixed, **(given | placed))
         if shared and chain:
             lenders.append(made)
         chain.append(channels)
@@ -200,8 +213,8 @@ def mlp(
         raise ValueError(f"hidden is {hidden!r}; expected a sequence of widths, such as (64, 64)")
     if image_size is not None and np.shape(image_size) != (2,):
         raise ValueError(f"image_size is {image_size!r}; expected (H, W)")
-    if "conv_padding" in norm_options:
-        raise ValueError("norm option 'conv_padding' is for networks with convolutions; an mlp has none")
+    for name in OF_NETWORKS.keys() & norm_options.keys():
+        raise ValueError(f"norm option {name!r} is for networks with convolutions; an mlp has none")
     guess = {1: (8, 8), 3: (32, 32)}.get(in_channels, (1, 1))
     height, width = guess if image_size is None else image_size
     make, rng = norm_maker(norm, statistics_batch_size, dtype, norm_options, seed), np.random.default_rng(seed)

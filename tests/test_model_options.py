@@ -11,14 +11,14 @@ import kalnorm_ref as kr
 from kalnorm_ref import models
 
 OPTIONS = {
-    "bn": "decay, eps, inference, unbiased_running_var",
-    "brn": "d_max, decay, eps, inference, r_max, unbiased_running_var",
-    "kn-learned": "covariance, decay, eps, gain, gain_kind, inference, noise, noise_form, transition, "
+    "bn": "decay, eps, first, inference, unbiased_running_var",
+    "brn": "d_max, decay, eps, first, inference, r_max, unbiased_running_var",
+    "kn-learned": "covariance, decay, eps, first, gain, gain_kind, inference, noise, noise_form, transition, "
     "unbiased_running_var",
-    "kn-shrink": "covariance, decay, eps, gain, gain_kind, inference, noise, noise_form, unbiased_running_var",
+    "kn-shrink": "covariance, decay, eps, first, gain, gain_kind, inference, noise, noise_form, unbiased_running_var",
     "kn-released": "channel_padding, conv_padding, decay, eps, gain, gain_kind, guard, inference, preset, "
     "running_from, shortcut, unbiased_running_var",
-    "kn-analytic": "decay, eps, gain, gain_kind, inference, push, shortcut, unbiased_running_var",
+    "kn-analytic": "decay, eps, first, gain, gain_kind, inference, push, shortcut, unbiased_running_var",
     "kn-filter": "decay, eps, inference, noise, noise_form, transition, unbiased_running_var",
     "gn": "eps, groups",
     "ln": "eps",
@@ -114,6 +114,13 @@ def test_every_listed_option_reaches_its_layers(norm):
             "running_from is 'last'; expected one of 'all', 'first' for the variant 'released'",
         ),
         ("kn-released", {"conv_padding": 1}, "conv_padding is 1; expected 'symmetric' or 'same'"),
+        ("kn-released", {"first": "image"}, None),
+        ("bn", {"first": "images"}, "first is 'images'; expected one of 'batch', 'image'"),
+        (
+            "kn-learned",
+            {"first": "image", "covariance": "full"},
+            "covariance is 'full'; expected one of 'diagonal' for statistics of each image",
+        ),
         ("bn", {"inference": "none"}, "inference is 'none'; expected one of 'running', 'batch', 'population'"),
         (
             "kn-learned",

@@ -4,6 +4,7 @@ from .activation import Dropout, ReLU
 from .base import Estimate, Identity, Layer
 from .convolution import Conv2d
 from .group import GroupKalmanNorm, GroupNorm, InstanceNorm, LayerNorm
+from .image import ImageKalmanNorm
 from .kalman import KalmanNorm
 from .linear import Flatten, Linear
 from .loss import cross_entropy
@@ -22,6 +23,7 @@ __all__ = [
     "GroupKalmanNorm",
     "GroupNorm",
     "Identity",
+    "ImageKalmanNorm",
     "InstanceNorm",
     "KalmanNorm",
     "Layer",

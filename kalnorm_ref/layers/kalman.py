@@ -200,7 +200,7 @@ class KalmanNorm(BatchNormalizer):
     def fork(self, x, estimate, training=False):
         """Forward at the head of a residual block: y, the estimate for the main branch, the one for the shortcut."""
         self._borrowers_dnoise = 0.0
-        if not training and self.inference != "batch":
+        if self.fixed(training):
             y, cache = self.infer(x)
             return self.keep(y, "fixed", cache), None, None
         arrived = arriving(estimate)

@@ -94,6 +94,10 @@ class BatchNormalizer(Normalizer):
 
     # ---- forward and backward ----
 
+    def fixed(self, training):
+        """Whether this forward normalizes with moments from elsewhere, and not with those of the batch at hand."""
+        return not training and self.inference != "batch"
+
     def groups(self, n, training):
         """(slice of images, slice of rows of the estimate) for n images: one pair for all groups of full size, in
         inference another for a smaller last one."""
@@ -180,11 +184,11 @@ class BatchNormalizer(Normalizer):
         return channels_back(dx.reshape(dy.shape), self.channel_axis)
 
     def forward(self, x, training=False):
-        if training or self.inference == "batch":
-            y, _, _, kept = self.over_groups(x, None, training)
-            return self.keep(y, "groups", kept)
-        y, cache = self.infer(x)
-        return self.keep(y, "fixed", cache)
+        if self.fixed(training):
+            y, cache = self.infer(x)
+            return self.keep(y, "fixed", cache)
+        y, _, _, kept = self.over_groups(x, None, training)
+        return self.keep(y, "groups", kept)
 
     def backward(self, dy):
         mode, kept = self.take(dy)

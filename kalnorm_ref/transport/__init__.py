@@ -11,6 +11,7 @@ the released code of its authors draws samples, which `sampled` and `pad_concate
 
 from .activation import dropout, dropout_backward, leaky_relu, leaky_relu_backward, relu, relu_backward
 from .linear import conv2d, conv2d_backward, linear, linear_backward
+from .mixture import mixture, mixture_backward
 from .pooling import (
     add,
     add_backward,
@@ -39,6 +40,8 @@ __all__ = [
     "linear_backward",
     "max_pool",
     "max_pool_backward",
+    "mixture",
+    "mixture_backward",
     "pad_channels",
     "pad_channels_backward",
     "pad_concatenated",

@@ -55,6 +55,11 @@ def pad_channels(draw):
     yield "", (draw.moments(G, C), 2, 1), (draw.gradient(G, C + 3),)
 
 
+@pair(transport, "transport.mixture", "estimate", loops)
+def mixture(draw):
+    yield "", (draw.moments(5, C), 2), (draw.gradient(3, C),)
+
+
 @pair(transport, "transport.push", "estimate observed gamma beta", loops)
 def push(draw):
     for mode in MODES:

@@ -7,6 +7,8 @@ from .activation import MISTAKES as ACTIVATION
 from .activation import dropout, dropout_backward, leaky_relu, leaky_relu_backward, relu, relu_backward
 from .linear import MISTAKES as LINEAR
 from .linear import conv2d, conv2d_backward, linear, linear_backward
+from .mixture import MISTAKES as MIXTURE
+from .mixture import mixture, mixture_backward
 from .pooling import MISTAKES as POOLING
 from .pooling import (
     add,
@@ -24,7 +26,7 @@ from .push import push, push_backward
 from .sampled import MISTAKES as SAMPLED
 from .sampled import pad_concatenated, pad_concatenated_backward, sampled, sampled_backward
 
-MISTAKES = ACTIVATION | LINEAR | POOLING | PUSH | SAMPLED
+MISTAKES = ACTIVATION | LINEAR | MIXTURE | POOLING | PUSH | SAMPLED
 
 __all__ = [
     "MISTAKES",
@@ -43,6 +45,8 @@ __all__ = [
     "linear_backward",
     "max_pool",
     "max_pool_backward",
+    "mixture",
+    "mixture_backward",
     "pad_channels",
     "pad_channels_backward",
     "pad_concatenated",
