@@ -47,8 +47,9 @@ def widest_type(*values):
     leaves = [
         leaf for value in values for leaf in (value if isinstance(value, tuple) else (value,)) if leaf is not None
     ]
-    if all(leaf.dtype is DOUBLE for leaf in leaves):
-        return np.float64
+    first = leaves[0].dtype
+    if all([leaf.dtype is first for leaf in leaves]):
+        return first.type
     return np.result_type(*leaves).type
 
 
@@ -123,13 +124,14 @@ def moments_pair(name, value, shape=None):
 
 
 def _is_pair(value, shape):
-    """Whether value is Moments of two arrays of `shape`: the usual case, with nothing to convert."""
+    """Whether value is Moments of two arrays of `shape`, None for any: the usual case, with nothing to convert."""
     if type(value) is not _moments:
         return False
     mean, var = value
     return (
         type(mean) is type(var) is np.ndarray
-        and mean.shape == var.shape == shape
+        and mean.shape == var.shape
+        and (mean.shape == shape or (shape is None and mean.ndim > 0))
         and (mean.dtype is SINGLE or mean.dtype is DOUBLE)
         and (var.dtype is SINGLE or var.dtype is DOUBLE)
     )
@@ -137,7 +139,7 @@ def _is_pair(value, shape):
 
 def gradient_pair(name, value, shape=None):
     """A pair (dmean, dvar) of equal shapes; with `shape`, broadcastable to it."""
-    if shape is not None and _is_pair(value, shape):
+    if _is_pair(value, shape):
         return value
     if not isinstance(value, tuple) or len(value) != 2:
         raise TypeError(f"{name} is {type(value).__name__}; expected Moments(mean, var)")

@@ -35,6 +35,11 @@ def relu_backward(doutput, estimate):
     return _backward(relu, doutput, (estimate,), _same_channels)
 
 
+def relu_from_slopes(doutput, estimate, slopes):
+    doutput = exact_pair("doutput", doutput, estimate.mean.shape, "relu's result")
+    return widest_type(estimate, doutput), (doutput, estimate, slopes)
+
+
 def leaky_relu(estimate, slope):
     dtype, (estimate,) = relu(estimate)
     return dtype, (estimate, number("slope", slope, -np.inf))

@@ -188,8 +188,7 @@ def checked(check, cache=False, own=1):
             with np.errstate(all="ignore"):  # NaN and Inf are results here, not accidents
                 result = define(*wide)
                 if not cache:
-                    given = {id(leaf) for leaf in _leaves(args)}
-                    return _map(lambda a: _own(a, dtype, given), result)
+                    return _map(lambda a: np.array(a, dtype), result)  # a copy, also of what is an argument
                 *outputs, kept = result
                 kept = _map(lambda a: next((args[i] for i in range(own) if a is wide[i]), a), kept)
                 return *(_map(lambda a: np.asarray(a, dtype), out) for out in outputs), kept
@@ -205,26 +204,14 @@ def _refuse_complex(name, dtype):
         raise TypeError(f'{name} got complex data, which only the NumPy backend takes: use_backend("numpy")')
 
 
-def _own(a, dtype, given):
-    """`a` in `dtype`; a copy where it is an argument (`given` has their ids), or a view of one."""
-    return np.array(a, dtype) if a.base is not None or id(a) in given else np.asarray(a, dtype)
-
-
-def _leaves(value):
-    """The arrays in nested tuples."""
-    if isinstance(value, tuple):
-        return [leaf for item in value for leaf in _leaves(item)]
-    return [value]
-
-
 def _widen(a):
     return a.astype(np.float64) if a.dtype.type is np.float32 else a
 
 
 def _map(function, value):
     """Apply `function` to every array in nested tuples; None and Python values stay."""
-    if type(value) is np.ndarray or isinstance(value, np.ndarray | np.generic):
-        return function(value)
     if isinstance(value, tuple):
         return tuple.__new__(type(value), [_map(function, item) for item in value])
+    if type(value) is np.ndarray or isinstance(value, np.ndarray | np.generic):
+        return function(value)
     return value

@@ -52,6 +52,8 @@ def per_sample(statistic):
 
 def sum_to_shape(gradient, shape):
     """Sum `gradient` over the axes along which an argument of `shape` was broadcast to get there."""
+    if gradient.shape == shape:
+        return gradient
     extra = gradient.ndim - len(shape)
     stretched = tuple(extra + i for i, n in enumerate(shape) if n == 1 and gradient.shape[extra + i] != 1)
     return gradient.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(shape)

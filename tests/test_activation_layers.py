@@ -1,10 +1,11 @@
-"""Holds ReLU at its kink and beyond numbers, and dropout to draws that are a function of seed and step."""
+"""Holds ReLU at its kink, beyond numbers and on moments, and dropout to draws that are a function of seed and step."""
 
 import numpy as np
 import pytest
 import tolerances
 
 import kalnorm_ref as kr
+from kalnorm_ref import transport
 
 X = np.random.default_rng(0).normal(2, 3, (4, 4, 4, 3))
 
@@ -53,3 +54,27 @@ def test_nan_passes_relu_both_ways():
     x = np.array([[np.nan, -1.0, 2.0, 0.0]])
     np.testing.assert_array_equal(layer.forward(x), [[np.nan, 0, 2, 0]])
     np.testing.assert_array_equal(layer.backward(np.full((1, 4), 3.0)), [[3, 0, 3, 0]])
+
+
+@pytest.mark.parametrize("of_doutput", [np.float32, np.float64])
+@pytest.mark.parametrize("of_estimate", [np.float32, np.float64])
+def test_the_relu_layer_keeps_what_the_gradient_of_its_last_transport_needs(of_estimate, of_doutput):
+    """The bits and the type of relu_backward, also after another transport and with results that were written to."""
+    rng = np.random.default_rng(211)
+    std = rng.uniform(0.4, 3.0, (2, 4, 3))
+    pairs = zip(std * np.linspace(-4, 4, 12).reshape(4, 3), std**2, strict=True)
+    first, second = (kr.Moments(m.astype(of_estimate), v.astype(of_estimate)) for m, v in pairs)
+    doutput = kr.Moments(*(rng.standard_normal((4, 3)).astype(of_doutput) for _ in range(2)))
+    layer = kr.ReLU()
+    for moments in (first, second):
+        for result, expected in zip(layer.transport(moments), transport.relu(moments), strict=True):
+            np.testing.assert_array_equal(result, expected)
+            result[...] = np.nan
+    expected = transport.relu_backward(doutput, second)
+    assert np.abs(expected.mean - transport.relu_backward(doutput, first).mean).max() > 0
+    for result, right in zip(layer.transport_backward(doutput, second), expected, strict=True):
+        assert result.dtype == right.dtype == np.result_type(of_estimate, of_doutput)
+        np.testing.assert_array_equal(result, right)
+    message = r"^doutput.mean has shape \(3,\); expected \(4, 3\), the shape of relu's result$"
+    with pytest.raises(ValueError, match=message):
+        layer.transport_backward(kr.Moments(*(d[0] for d in doutput)), second)

@@ -12,6 +12,7 @@ C = 2
 X = np.random.default_rng(5).normal(7, 3, (5, C))
 PAIR = kr.Moments(np.array([5.0, 6.0]), np.array([4.0, 9.0]))
 NEGATIVE = kr.Moments(PAIR.mean, np.array([4.0, -0.5]))
+ZERO_AXES = kr.Moments(np.array(1.0), np.array(2.0))
 ONE = kr.Moments(np.ones(1), np.ones(1))
 THREE = kr.Moments(np.ones(3), np.ones(3))
 ONES, THREES = np.ones(C), np.ones(3)
@@ -137,6 +138,7 @@ VALUE_ERRORS = [
     ("fuse", "prior", THREE, "prior.mean has shape (3,); expected one that broadcasts against observed.mean, (2,)"),
     ("fuse", "prior", ONE, "prior.mean has shape (1,); expected one that broadcasts against observed.mean, (2,)"),
     ("fuse", "prior", kr.Moments(1.0, 2.0), "prior.mean has shape (); expected (..., C), a value per channel"),
+    ("fuse", "prior", ZERO_AXES, "prior.mean has shape (); expected (..., C), a value per channel"),
     ("renorm_corrections", "r_max", 0.5, "r_max is 0.5; expected at least 1"),
     ("renorm_corrections", "d_max", -1, "d_max is -1; expected at least 0"),
     (

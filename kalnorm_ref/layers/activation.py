@@ -4,6 +4,7 @@ import numpy as np
 
 from .. import _arguments, transport
 from ..maps import relu_backward, relu_forward
+from ..transport.activation import relu_and_slopes, relu_from_slopes
 from .base import Layer
 
 
@@ -19,10 +20,11 @@ class ReLU(Layer):
         return relu_backward(dy, y)
 
     def transport(self, moments):
-        return transport.relu(moments)
+        moments, self._slopes = relu_and_slopes(moments)
+        return moments
 
     def transport_backward(self, dmoments, moments):
-        return transport.relu_backward(dmoments, moments)
+        return relu_from_slopes(dmoments, moments, self._slopes)
 
 
 class Dropout(Layer):

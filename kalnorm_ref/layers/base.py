@@ -90,7 +90,7 @@ class Layer:
         return moments
 
     def transport_backward(self, dmoments, moments):
-        """Gradient of transport to its moments; adds to grads what reaches the parameters this way."""
+        """Gradient of the last transport to its moments; adds to grads what reaches the parameters this way."""
         return dmoments
 
     def sample(self, moments, sampler):

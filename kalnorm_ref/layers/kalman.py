@@ -179,7 +179,7 @@ class KalmanNorm(BatchNormalizer):
         if dobserved is not None:
             dx = dx + observe_backward(dobserved, cache.x, Moments(*(s.astype(dx.dtype) for s in cache.observed)))
         grads = {"gamma": dgamma, "beta": dbeta}
-        darrived = None if arrived is None else Moments(*(np.zeros_like(s) for s in arrived))
+        darrived = None
         if had_prior:
             if self.gain_rule is not None:
                 grads |= self.gain_rule.backward(dgain, gain)
@@ -187,6 +187,8 @@ class KalmanNorm(BatchNormalizer):
             if self.transition is not None:
                 darrived, of_law = self.transition.backward(dprior, self.params, arrived)
                 grads |= self._own(of_law)
+        elif arrived is not None:
+            darrived = Moments(*(np.zeros_like(s) for s in arrived))
         return dx, darrived, grads
 
     def _own(self, grads):
@@ -205,6 +207,7 @@ class KalmanNorm(BatchNormalizer):
             return self.keep(y, "fixed", cache), None, None
         arrived = arriving(estimate)
         y, posterior, observed, kept = self.over_groups(x, arrived, training)
+        observed = observed if self.options.get("push") == "observed" else None
         self.keep(y, "groups", kept, (posterior, observed), self._keeps_prior(estimate))
         sampler = self._sampler(training) if self.variant == "released" else None
         travel = {"analytic": "closed", "released": "sampled"}.get(self.variant, "held")
@@ -240,7 +243,6 @@ class KalmanNorm(BatchNormalizer):
         if self.variant == "analytic" and dmain is not None:
             arguments = self.options["push"], posterior, observed, self.params["gamma"], self.params["beta"], self.eps
             dposterior, dobserved, dgamma, dbeta = push_backward(dmain, *arguments)
-            dobserved = dobserved if self.options["push"] == "observed" else None
             through_push = {"gamma": dgamma, "beta": dbeta}
         if not keeps_prior:
             dposterior, dside = plus(dposterior, dside), None

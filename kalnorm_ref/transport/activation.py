@@ -6,6 +6,8 @@ V = E max(z,0)^2-M^2 = v ( Phi + t^2 Phi Q + t phi (Q - Phi) - phi^2 )          
 dM/dm = Phi ;  dM/dv = phi/(2s) ;  dV/dm = 2 M Q ;  dV/dv = Phi - M phi/s                 (C1)
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.special import erfcx
 
@@ -14,6 +16,15 @@ from ..backend import checked
 from ..moments import Moments
 
 SMALLEST_VAR = 1e-60  # keeps t = m/s and dM/dv = phi/(2s) finite in float32 too where the variance is 0
+
+
+class Slopes(NamedTuple):
+    """Derivatives of the rectified moments (M, V) to the estimate (m, v), each (..., C) (C1)."""
+
+    mean_by_mean: np.ndarray
+    mean_by_var: np.ndarray
+    var_by_mean: np.ndarray
+    var_by_var: np.ndarray
 
 
 def _rectified(estimate):
@@ -69,10 +80,35 @@ def relu(estimate):
 @checked(_transport_checks.relu_backward)
 def relu_backward(doutput, estimate):
     """Gradient of relu: dm = Phi dM + 2 M Q dV ; dv = phi/(2s) dM + (Phi - M phi/s) dV (C1)."""
-    cdf, complement, phi, s, mean, _ = _rectified(estimate)
-    dmean = doutput.mean * cdf + doutput.var * 2 * mean * complement
-    dvar = doutput.mean * phi / (2 * s) + doutput.var * (cdf - mean * phi / s)
-    return Moments(dmean, dvar)
+    return _through(doutput, _slopes(*_rectified(estimate)))
+
+
+def _slopes(cdf, complement, phi, s, mean, _):
+    density = phi / s
+    return Slopes(cdf, density / 2, 2 * mean * complement, cdf - mean * density)
+
+
+def _through(doutput, slopes):
+    """dm = dM/dm dM + dV/dm dV ; dv = dM/dv dM + dV/dv dV."""
+    dmean, dvar = doutput
+    return Moments(
+        slopes.mean_by_mean * dmean + slopes.var_by_mean * dvar,
+        slopes.mean_by_var * dmean + slopes.var_by_var * dvar,
+    )
+
+
+@checked(_transport_checks.relu, cache=True)
+def relu_and_slopes(estimate):
+    """relu, and the slopes from which relu_from_slopes makes its gradient: a layer keeps them for its backward."""
+    rectified = _rectified(estimate)
+    *_, mean, var = rectified
+    return Moments(mean, var), _slopes(*rectified)
+
+
+@checked(_transport_checks.relu_from_slopes)
+def relu_from_slopes(doutput, estimate, slopes):
+    """relu_backward, without computing again what relu_and_slopes had of the same estimate."""
+    return _through(doutput, slopes)
 
 
 @checked(_transport_checks.leaky_relu)

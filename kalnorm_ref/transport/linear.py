@@ -88,7 +88,7 @@ def conv2d_backward(doutput, estimate, weight, stride, padding, input_size):
     flat = weight.reshape(-1, *weight.shape[2:])
     da = np.multiply.outer(f, dmean) + 2 * dvar * _across(g, mu @ flat)
     dmu, dv = (da @ flat.swapaxes(1, 2)).sum(axis=0), dvar @ _across(f, flat**2).T
-    dweight = mu.T @ da + 2 * f[:, None, None] * flat * (v.T @ dvar)
+    dweight = mu.T @ da + flat * np.multiply.outer(2 * f, v.T @ dvar)
     shape = estimate.mean.shape
     return Moments(dmu.reshape(shape), dv.reshape(shape)), dweight.reshape(weight.shape)
 

@@ -49,8 +49,7 @@ def push_backward(doutput, mode, estimate, observed, gamma, beta, eps=1e-5):
     """
     dtm, dtv = doutput
     mu, v = estimate
-    zeros = np.zeros_like(dtm)
-    dmu = dv = dxbar = ds = dg = db = zeros
+    dmu = dv = dxbar = ds = dg = db = None  # for zeros
     if mode == "released":
         dmu, dv = dtm, dtv
     else:
@@ -58,7 +57,7 @@ def push_backward(doutput, mode, estimate, observed, gamma, beta, eps=1e-5):
         r = 1 / np.sqrt(v + eps)
         db = dtm
         if mode == "belief":
-            dg, dv = 2 * g * v * r**2 * dtv, g**2 * eps * r**4 * dtv
+            dg, dv = 2 * g * v * r**2 * dtv, (g * r**2) ** 2 * eps * dtv
         else:
             xbar, s = observed
             dg = (xbar - mu) * r * dtm + 2 * g * s * r**2 * dtv
@@ -69,8 +68,10 @@ def push_backward(doutput, mode, estimate, observed, gamma, beta, eps=1e-5):
 
 
 def _summed(gradient, like):
-    """Gradient of a parameter from that of its broadcast; None for None."""
-    return None if like is None else sum_to_shape(gradient, like.shape)
+    """Gradient of an argument from that of its broadcast, None for zeros; None for None."""
+    if like is None:
+        return None
+    return np.zeros_like(like) if gradient is None else sum_to_shape(gradient, like.shape)
 
 
 def _shaped(pair, like):
