@@ -18,7 +18,7 @@ from kalnorm_ref.experiments.sweep import sweep
 from kalnorm_ref.experiments.sweep.clock import Clock
 from kalnorm_ref.experiments.sweep.grid import crossed
 from kalnorm_ref.experiments.sweep.store import address, identity
-from kalnorm_ref.experiments.sweep.tables import EPOCHS, LAYERS, RUNS
+from kalnorm_ref.experiments.sweep.tables import EPOCHS, LAYERS, LEARNED, RUNS
 
 FLAGS = ["--model", "mlp", "--epochs", "2", "--train-images", "320", "--statistics-batch-size", "8", "--quiet"]
 
@@ -66,6 +66,12 @@ def test_the_tables_hold_the_runs_in_the_order_of_the_grid_to_the_last_bit(done)
         assert {name: float(row[name]) for name in LAYERS[3:] if row[name]} == {
             n: wanted[n] for n in LAYERS[3:] if n in wanted
         }
+    law = [row for row in table(out / "learned.csv") if row["transition_mean"]]
+    assert tuple(law[0]) == LEARNED and {stored[row["id"]]["settings"]["norm"] for row in law} == {"kn-learned"}
+    for row in law:
+        (layer,) = (entry for entry in stored[row["id"]]["learned"] if entry["layer"] == row["layer"])
+        cells = {f"{name}_{part}": value for name in layer.keys() - {"layer"} for part, value in layer[name].items()}
+        assert cells == {name: float(row[name]) for name in LEARNED[2:]}
     assert tuple(epochs[0]) == EPOCHS
     assert {row["id"] for row in layers} == {run for run in order if stored[run]["settings"]["norm"] != "gn"}
 

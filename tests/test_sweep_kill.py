@@ -50,7 +50,7 @@ def complete(folder, wanted):
     assert bits(out) == wanted
     assert {row["id"] for row in table(out / "runs.csv")} == set(wanted) and len(table(out / "runs.csv")) == 16
     assert len(table(out / "epochs.csv")) == 16 * 20
-    assert sorted(os.listdir(out)) == ["epochs.csv", "failed", "layers.csv", "locks", "runs", "runs.csv"]
+    assert sorted(os.listdir(out)) == ["epochs.csv", "failed", "layers.csv", "learned.csv", "locks", "runs", "runs.csv"]
     assert sorted(os.listdir(out / "runs")) == sorted(wanted)
     assert os.listdir(out / "failed") == os.listdir(out / "locks") == []
 

@@ -34,7 +34,8 @@ Every run is trained, then evaluated in each of the inference modes running, bat
   runs/ID/result.json    all about a finished run; ID is made of what decides its bits: settings, backend, instruction
                          set and version. It is there whole or not at all
   failed/ID.json         the error of a run that failed, and its traceback; the sweep goes on, and exits with 1
-  runs.csv, epochs.csv, layers.csv   the finished runs of this grid as flat tables, renewed after each of them
+  runs.csv, epochs.csv, layers.csv, learned.csv      the finished runs of this grid as flat tables, renewed after
+                         each of them; kalnorm_ref/experiments/sweep/tables.py has their columns
 A run is never done twice: kill the command or a worker at any moment and start it again. Several sweeps may share one
 --out, on one machine or on a shared disk; each does what no other one is at. A run whose worker dies is tried
 again, twice at most.
@@ -120,7 +121,7 @@ def _prepare(arguments):
         else:
             finished, before, failed = found["finished"], found["finished_before"], len(found["failed"])
             print(f"{finished} of {len(found['runs'])} runs finished, {before} of them before; {failed} failed")
-            print(f"runs.csv, epochs.csv and layers.csv are in {arguments.out}")
+            print(f"runs.csv, epochs.csv, layers.csv and learned.csv are in {arguments.out}")
         return 1 if found["failed"] else 0
 
     return work

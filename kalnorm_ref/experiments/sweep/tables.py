@@ -1,4 +1,4 @@
-"""The three flat tables of a sweep, written anew while it runs: its finished runs, in the order of the grid.
+"""The four flat tables of a sweep, written anew while it runs: its finished runs, in the order of the grid.
 
     runs.csv     id, every field of settings.Settings but data_dir, backend, then of the last epoch train_loss;
                  test_error_M and test_loss_M for the inference modes M running, batch and population; images_per_second
@@ -6,6 +6,7 @@
     epochs.csv   id, epoch, train_loss, test_loss, test_error, images_per_second: a row for each epoch, evaluated as the
                  run's own setting of inference says
     layers.csv   id, epoch, layer and the rest of record.COLUMNS: a row for each recorded epoch and batch normalizer
+    learned.csv  id, layer, and what each Kalman normalizer has come to (worker.learned) in columns such as gain_mean
 
 Errors are in percent. Numbers are written so that reading gives them back bit by bit; nan is one that was not finite (a
 run that diverged), an empty cell one that does not exist: a setting that is none, the prior of a layer without one. A
@@ -29,7 +30,9 @@ RUNS = (
 )
 EPOCHS = ("id", "epoch", "train_loss", "test_loss", "test_error", "images_per_second")
 LAYERS = ("id", *record.COLUMNS)
-TABLES = {"runs.csv": RUNS, "epochs.csv": EPOCHS, "layers.csv": LAYERS}
+PARTS = {"gain": ("mean", "spread"), "noise": ("mean", "spread"), "transition": ("mean", "spread", "rest")}
+LEARNED = ("id", "layer", *(f"{name}_{part}" for name, parts in PARTS.items() for part in parts))
+TABLES = {"runs.csv": RUNS, "epochs.csv": EPOCHS, "layers.csv": LAYERS, "learned.csv": LEARNED}
 
 
 def lines(run, result):
@@ -38,7 +41,13 @@ def lines(run, result):
         "runs.csv": _text([_row(run, result)], RUNS),
         "epochs.csv": _text([{"id": run} | row for row in result["epochs"]], EPOCHS),
         "layers.csv": _text([{"id": run} | row for row in result["layers"]], LAYERS),
+        "learned.csv": _text([{"id": run, "layer": row["layer"]} | _parts(row) for row in result["learned"]], LEARNED),
     }
+
+
+def _parts(row):
+    """What a layer learned, {column: number}, but for what it does not have."""
+    return {f"{name}_{part}": value for name in PARTS if row[name] for part, value in row[name].items()}
 
 
 def _row(run, result):
