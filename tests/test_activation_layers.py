@@ -59,7 +59,7 @@ def test_nan_passes_relu_both_ways():
 @pytest.mark.parametrize("of_doutput", [np.float32, np.float64])
 @pytest.mark.parametrize("of_estimate", [np.float32, np.float64])
 def test_the_relu_layer_keeps_what_the_gradient_of_its_last_transport_needs(of_estimate, of_doutput):
-    """The bits and the type of relu_backward, also after another transport and with results that were written to."""
+    """The values and the type of relu_backward, also after another transport and with results that were written to."""
     rng = np.random.default_rng(211)
     std = rng.uniform(0.4, 3.0, (2, 4, 3))
     pairs = zip(std * np.linspace(-4, 4, 12).reshape(4, 3), std**2, strict=True)
@@ -74,7 +74,10 @@ def test_the_relu_layer_keeps_what_the_gradient_of_its_last_transport_needs(of_e
     assert np.abs(expected.mean - transport.relu_backward(doutput, first).mean).max() > 0
     for result, right in zip(layer.transport_backward(doutput, second), expected, strict=True):
         assert result.dtype == right.dtype == np.result_type(of_estimate, of_doutput)
-        np.testing.assert_array_equal(result, right)
+        np.testing.assert_allclose(result, right, rtol=0, atol=4 * np.finfo(result.dtype).eps)
+    with pytest.raises(RuntimeError, match=r"^ReLU\.transport_backward needs a transport before it"):
+        layer.transport_backward(doutput, second)
+    layer.transport(second)
     message = r"^doutput.mean has shape \(3,\); expected \(4, 3\), the shape of relu's result$"
     with pytest.raises(ValueError, match=message):
         layer.transport_backward(kr.Moments(*(d[0] for d in doutput)), second)

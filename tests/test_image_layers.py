@@ -9,6 +9,7 @@ import tolerances
 
 import kalnorm_ref as kr
 from kalnorm_ref import gradcheck, inference, models, transport
+from kalnorm_ref.experiments.evaluate import population_gap
 from kalnorm_ref.layers import ImageKalmanNorm, InstanceNorm
 
 X = np.random.default_rng(3).normal(2.0, 3.0, (6, 8, 8, 3))
@@ -95,9 +96,71 @@ def test_the_whole_batch_behind_it(backend):
     assert max(map(gradcheck.max_error, stepped(net), stepped(again))) <= tolerances.LOOPS
 
 
+def test_a_backward_needs_its_forward_and_survives_a_wrong_dy():
+    layer, moments = ImageKalmanNorm(3, statistics_batch_size=2), kr.Moments(np.ones((3, 3)), np.ones((3, 3)))
+    with pytest.raises(RuntimeError, match=r"^ImageKalmanNorm\.backward needs a forward before it"):
+        layer.backward(X)
+    layer.carry(X, None, training=True)
+    with pytest.raises(ValueError, match=r"^dy has shape"):
+        layer.carry_backward(X[:2], moments)
+    assert np.isfinite(layer.carry_backward(X, moments)[0]).all()
+    with pytest.raises(RuntimeError, match=r"^ImageKalmanNorm\.backward needs a forward before it"):
+        layer.carry_backward(X, moments)
+    dx = []
+    for upstream in (moments, None):  # nothing was sent, so nothing comes back
+        layer.carry(X, None)
+        dx.append(layer.carry_backward(X, upstream)[0])
+    np.testing.assert_array_equal(*dx)
+    with pytest.raises(TypeError, match=r"^estimate is int; expected kr\.layers\.Estimate"):
+        layer.carry(X, 5)
+
+
+@pytest.mark.parametrize("push", ["belief", "observed", "released"])
+def test_gradient_at_the_head_of_a_residual_block(push):
+    """There the shortcut takes a mixture too; in inference "batch" the last statistics batch is a smaller one."""
+    inside = kr.Conv2d(3, 3, 3, padding=1, dtype=np.float64, rng=np.random.default_rng(7))
+    last = kr.KalmanNorm(3, 3, variant="analytic", push=push, statistics_batch_size=4, gain=0.4, inference="batch")
+    head = ImageKalmanNorm(3, variant="analytic", push=push, statistics_batch_size=4, inference="batch", eps=0.1)
+    net = kr.Sequential(kr.Residual(kr.Sequential(head, kr.ReLU(), inside)), last)
+    head.params["gamma"][...], head.params["beta"][...] = [0.5, 2, -1], [1, 2, 3]
+    dy = np.random.default_rng(8).standard_normal(X.shape)
+    with kr.use_backend("numpy"):
+        for training in (False, True):
+            x = X[:4] if training else X
+            net.forward(x, training)
+            dx = net.backward(dy[: len(x)])
+            arguments = (x,), dy[: len(x)], (dx,)
+            gradcheck.check(lambda x, t=training: net.forward(x, t), *arguments, tolerances.COMPLEX_STEP)
+
+
+def test_channels_on_another_axis():
+    x = X.transpose(3, 0, 1, 2)
+    layer = ImageKalmanNorm(3, channel_axis=0, inference="batch")
+    y, sent = layer.carry(x, None)
+    expected, there = ImageKalmanNorm(3, inference="batch").carry(X, None)
+    assert sent.moments.mean.shape == (1, 3)
+    assert gradcheck.max_error(y, expected.transpose(3, 0, 1, 2)) <= tolerances.LOOPS
+    assert gradcheck.max_error(tuple(sent.moments), tuple(there.moments)) <= tolerances.LOOPS
+
+
+def test_it_takes_no_part_in_the_population_gap():
+    net = resnet("kn-analytic", 2, first="image")
+    for _ in range(3):
+        net.forward(X, training=True)
+    inference.recompute_population(net, [X])
+    before = population_gap(net)
+    first = next(layer for _, layer in inference.normalizers(net))
+    first.running["running_mean"] += 100
+    assert population_gap(net) == before
+    second = list(inference.normalizers(net))[1][1]
+    second.running["running_mean"] += 100
+    assert population_gap(net)["mean_error"] > 2 * before["mean_error"]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: ImageKalmanNorm(3).forward(X[:0]), "x has no image; expected at least one"),
         (lambda: ImageKalmanNorm(3, 2), "previous_channels is 2; expected None, since this layer has no prior"),
         (
             lambda: ImageKalmanNorm(3, variant="released"),

@@ -138,6 +138,8 @@ def population_gap(net):
     """
     errors = []
     for _, layer in normalizers(net):
+        if not layer.fixed(training=False):
+            continue  # it uses neither
         (mean, var), eps = layer.running_moments()
         at, around = (layer.running[name].astype(np.float64) for name in ("population_mean", "population_var"))
         around += layer.eps

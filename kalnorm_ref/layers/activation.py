@@ -11,6 +11,10 @@ from .base import Layer
 class ReLU(Layer):
     """y = max(x, 0) ; dx = 0 where x <= 0, else dy: NaN passes. The sign of a complex x is that of its real part."""
 
+    def __init__(self):
+        super().__init__()
+        self._slopes = None  # of the last transport
+
     def forward(self, x, training=False):
         y = relu_forward(x)
         return self.keep(y, y)
@@ -24,7 +28,10 @@ class ReLU(Layer):
         return moments
 
     def transport_backward(self, dmoments, moments):
-        return relu_from_slopes(dmoments, moments, self._slopes)
+        slopes, self._slopes = self._slopes, None
+        if slopes is None:
+            raise RuntimeError("ReLU.transport_backward needs a transport before it; each serves one backward")
+        return relu_from_slopes(dmoments, moments, slopes)
 
 
 class Dropout(Layer):

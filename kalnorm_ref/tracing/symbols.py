@@ -71,6 +71,7 @@ LOCAL = {
     "group_kalman_norm": {"destimate": ("G_mu", "G_v")},
     "_rectified": {"x": "|t|"},
     "relu_backward": {"dmean": "dm", "dvar": "dv"},
+    "relu_from_slopes": {"dmean": "dm", "dvar": "dv"},
     "leaky_relu": {"return mean": "mean", "return var": "var"},
     "leaky_relu_backward": {"doutput": ("dmean", "dvar"), "dmean": "dmean", "dvar": "dvar", "dcov": "dCov"},
     "activation": _RECTIFIED,

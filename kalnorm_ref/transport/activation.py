@@ -21,10 +21,10 @@ SMALLEST_VAR = 1e-60  # keeps t = m/s and dM/dv = phi/(2s) finite in float32 too
 class Slopes(NamedTuple):
     """Derivatives of the rectified moments (M, V) to the estimate (m, v), each (..., C) (C1)."""
 
-    mean_by_mean: np.ndarray
-    mean_by_var: np.ndarray
-    var_by_mean: np.ndarray
-    var_by_var: np.ndarray
+    dmean_dm: np.ndarray
+    dmean_dv: np.ndarray
+    dvar_dm: np.ndarray
+    dvar_dv: np.ndarray
 
 
 def _rectified(estimate):
@@ -80,35 +80,30 @@ def relu(estimate):
 @checked(_transport_checks.relu_backward)
 def relu_backward(doutput, estimate):
     """Gradient of relu: dm = Phi dM + 2 M Q dV ; dv = phi/(2s) dM + (Phi - M phi/s) dV (C1)."""
-    return _through(doutput, _slopes(*_rectified(estimate)))
-
-
-def _slopes(cdf, complement, phi, s, mean, _):
-    density = phi / s
-    return Slopes(cdf, density / 2, 2 * mean * complement, cdf - mean * density)
-
-
-def _through(doutput, slopes):
-    """dm = dM/dm dM + dV/dm dV ; dv = dM/dv dM + dV/dv dV."""
-    dmean, dvar = doutput
-    return Moments(
-        slopes.mean_by_mean * dmean + slopes.var_by_mean * dvar,
-        slopes.mean_by_var * dmean + slopes.var_by_var * dvar,
-    )
+    cdf, complement, phi, s, mean, _ = _rectified(estimate)
+    dmean = doutput.mean * cdf + doutput.var * 2 * mean * complement
+    dvar = doutput.mean * phi / (2 * s) + doutput.var * (cdf - mean * phi / s)
+    return Moments(dmean, dvar)
 
 
 @checked(_transport_checks.relu, cache=True)
 def relu_and_slopes(estimate):
-    """relu, and the slopes from which relu_from_slopes makes its gradient: a layer keeps them for its backward."""
-    rectified = _rectified(estimate)
-    *_, mean, var = rectified
-    return Moments(mean, var), _slopes(*rectified)
+    """relu, and the Slopes from which relu_from_slopes makes its gradient: a layer keeps them for its backward.
+
+    Equations: dM/dm = Phi ; dM/dv = phi/(2s) ; dV/dm = 2 M Q ; dV/dv = Phi - M phi/s (C1).
+    """
+    cdf, complement, phi, s, mean, var = _rectified(estimate)
+    density = phi / s
+    slopes = Slopes(cdf, density / 2, 2 * mean * complement, cdf - mean * density)
+    return Moments(mean, var), slopes
 
 
 @checked(_transport_checks.relu_from_slopes)
 def relu_from_slopes(doutput, estimate, slopes):
-    """relu_backward, without computing again what relu_and_slopes had of the same estimate."""
-    return _through(doutput, slopes)
+    """relu_backward, without computing again what relu_and_slopes had of the same estimate (C1)."""
+    dmean = slopes.dmean_dm * doutput.mean + slopes.dvar_dm * doutput.var
+    dvar = slopes.dmean_dv * doutput.mean + slopes.dvar_dv * doutput.var
+    return Moments(dmean, dvar)
 
 
 @checked(_transport_checks.leaky_relu)
