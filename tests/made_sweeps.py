@@ -79,7 +79,7 @@ def layers(rows, recorded=(6,)):
 def write(folder, rows, curves=None, recorded=None):
     """Write the tables into a folder; those that are None are left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    for (name, columns), content in zip(tables.TABLES.items(), (rows, curves, recorded), strict=True):
+    for (name, columns), content in zip(tables.TABLES.items(), (rows, curves, recorded, None), strict=True):
         if content is not None:
             with (folder / name).open("w", newline="") as stream:
                 writer = csv.DictWriter(stream, columns, lineterminator="\n")

@@ -20,7 +20,6 @@ INSTEAD = {"README.md": "index.md", "tutorials": "tutorials/index.md"}  # the si
 ADDED = {  # what the site's page has besides
     "tutorials/index.md": "\n```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\n../teaching\n```\n",
 }
-MOVED = {"README.md#a-first-look-at-cifar-10": "results.md"}  # sections that another page of the site has
 SHOWN = {".py", ".pyx", ".pyi", ".h", ".c", ".md"}  # what has a source page
 _BADGE = re.compile(r"\[!\[([^]]*)\]\([^)]*\)\]\(([^)]*)\)")
 _LINK = re.compile(r"(?<=\]\()([^()\s]+)(?=\))")
@@ -45,7 +44,7 @@ def relinked(text, path, page):
         there = os.path.normpath(os.path.join(os.path.dirname(path), target))
         if not (ROOT / there).exists():
             return found[1]  # the build warns of it
-        known = MOVED.get(f"{there}#{fragment}") or page_of(there)
+        known = page_of(there)
         if known is None and ((ROOT / there).is_dir() or Path(there).suffix in SHOWN):
             line = re.fullmatch(r"L(\d+)(?:-L\d+)?", fragment)
             return f"source:{there}" + (f"#line-{line[1]}" if line else "")

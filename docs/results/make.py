@@ -1,7 +1,7 @@
 """Makes every table and picture of docs/results.md anew from the stored runs: python docs/results/make.py
 
-In the page a line <!-- table: STUDY WHAT ... --> opens a table and <!-- end --> closes it; what stands between is written
-here. STUDY is a folder beside this file. WHAT is one of
+In the page a line <!-- table: STUDY WHAT ... --> opens a table and <!-- end --> closes it; what stands between is
+written here. STUDY is a folder beside this file. WHAT is one of
 
     running | batch | population [against METHOD]   test errors with that inference, or paired differences of them
     estimators SIZE                                 how wrong the statistics are, at a statistics batch of SIZE images
@@ -20,8 +20,9 @@ from kalnorm_ref.layers.statistics import INFERENCE
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "results.md"
 PICTURES = {"statistics_batch": ("error", "estimators-epoch", "gain", "curves")}  # study: pictures that the page shows
+FIRST = "1"  # path of a resnet's first normalizer
 PANELS = ("running", "batch")
-MARKED = re.compile(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- table: ([^\n]*?) -->\n)(?:(?!<!--).)*(<!-- end -->)", re.DOTALL)
 ERRORS = {
     "mean, batch": "batch_mean_error",
     "mean, used": "used_mean_error",
@@ -30,7 +31,7 @@ ERRORS = {
 }
 LAW = {
     "gain q": "gain_mean",
-    "noise ρ": "noise_mean",
+    "noise rho": "noise_mean",
     "A, mean of the diagonal": "transition_mean",
     "A, norm of the rest": "transition_rest",
 }
@@ -52,8 +53,11 @@ def _errors(study, mode, against=None):
     parts = []
     for group in statistics.groups(read.read([HERE / study]).runs):
         table = tables.difference_table(group, mode, against) if against else tables.errors_table(group, mode)
-        counts = Counter(entry.beside for row in table.rows for entry in row[1:] if entry.beside)
-        usual = counts.most_common(1)[0][0]  # is said once, and in the cells that have another number of seeds
+        if table is None:
+            raise ValueError(f"{study}: no run of {against}; expected some to take differences to")
+        counts = Counter(entry.beside for row in table.rows for entry in row[1:])
+        del counts[""]
+        usual = max(counts, key=counts.get)  # is said once, and in the cells that have another number of seeds
         parts.append(_table(table.title, usual, table.heads, [[_cell(e, usual) for e in row] for row in table.rows]))
     return "\n".join(parts)
 
@@ -61,18 +65,23 @@ def _errors(study, mode, against=None):
 def _cell(entry, usual):
     if entry.kind == tables.CODE:
         return f"`{entry.text}`"
+    if entry.text == "not run":
+        return ""
     shown = f"**{entry.text}**" if entry.kind else entry.text
     return shown if entry.beside in ("", usual) else f"{shown} ({entry.beside})"
 
 
 def _estimators(study, size):
-    """Errors of the estimators after the last epoch, means over normalizers and seeds, beside what came of it."""
+    """Errors of the estimators after the last epoch, means over normalizers and seeds, beside what came of it.
+
+    The first normalizer is left out, since it has no prior; in some networks it is none of the batch.
+    """
     sweep = read.read([HERE / study])
     last = max(row["epoch"] for row in sweep.layers)
     rows, seeds = [], set()
     for norm in dict.fromkeys(run.norm for run in sweep.runs):
         runs = {run.id: run for run in sweep.runs if (run.norm, run.size) == (norm, int(size))}
-        layers = [row for row in sweep.layers if row["id"] in runs and row["epoch"] == last]
+        layers = [r for r in sweep.layers if r["id"] in runs and r["epoch"] == last and r["layer"] != FIRST]
         if layers:
             seeds.add(len(runs))
             errors = [f"{_mean(row[name] for row in layers):.3g}" for name in ERRORS.values()]
@@ -81,7 +90,12 @@ def _estimators(study, size):
             rows.append([f"`{norm}`", *errors, f"{loss:.2f}", f"{test:.2f}"])
     title = f"Error of the statistics after epoch {last:g}, statistics batch of {size}"
     heads = ("method", *ERRORS, "training loss", "test error, running")
-    return _table(title, f"means over normalizers and {' or '.join(map(str, sorted(seeds)))} seeds", heads, rows)
+    return _table(
+        title,
+        f"means over the normalizers behind the first and over {' or '.join(map(str, sorted(seeds)))} seeds",
+        heads,
+        rows,
+    )
 
 
 def _learned(study, norm, size):

@@ -95,15 +95,15 @@ def estimator_panels(group, layers, along):
         for row in layers:
             of_run.setdefault(row["id"], []).append(row)
     methods = [norm for norm in group.methods if any(run.norm == norm and run.id in of_run for run in runs)]
-    panels, columns = [], min(WIDE, len(methods))
-    for start in range(0, len(methods), WIDE):
+    panels, columns = [], -(-len(methods) // -(-len(methods) // WIDE))  # as many in each row, up to WIDE
+    for start in range(0, len(methods), columns):
         for error, quantity in QUANTITIES.items():
-            for norm in methods[start : start + WIDE]:
+            for norm in methods[start : start + columns]:
                 of = [of_run[run.id] for run in runs if run.norm == norm and run.id in of_run]
                 names = {name: [_errors(rows, f"{name}_{error}", along) for rows in of] for name in LOOKS}
                 lines = {LOOKS[name][0]: _matrix(found) for name, found in names.items() if any(found)}
                 panels.append(Panel(norm if error == "mean_error" else "", quantity, lines))
-            panels.extend([None] * (columns - len(methods[start : start + WIDE])))
+            panels.extend([None] * (columns - len(methods[start : start + columns])))
     return panels, columns
 
 
@@ -139,8 +139,9 @@ def figure(panels, found, columns, title, note, label, theme):
     drawn = [panel for panel in panels if panel]
     names = {name: look for name, look in found.items() if any(name in panel.lines for panel in drawn)}
     head = draw.HEAD + draw.legend_shape(list(names))[1] + 0.35
-    tall, gap = (2.5, 0.75) if columns <= 3 else (1.6, 0.65)
     rows = math.ceil(len(panels) / columns)
+    tall, gap = (2.5, 0.75) if columns <= 3 and rows <= 2 else (1.6, 0.65)
+    gap += 0.2 * any("\n" in draw.broken(panel.title) for panel in drawn)  # a title of two lines
     result = draw.canvas(head + rows * (tall + gap) + 0.2, theme)
     limits = {q: limits_of([p for p in drawn if p.quantity == q]) for q in {p.quantity for p in drawn}}
     left = draw.LEFT + 0.35 * (drawn[0].quantity in QUANTITIES.values())  # room for two lines of words
