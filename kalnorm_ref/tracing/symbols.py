@@ -76,6 +76,9 @@ LOCAL = {
     "leaky_relu_backward": {"doutput": ("dmean", "dvar"), "dmean": "dmean", "dvar": "dvar", "dcov": "dCov"},
     "activation": _RECTIFIED,
     "linear": _CHANNELS,
+    "mixture": _CHANNELS
+    | {"estimate": ("mu_i", "v_i"), "mean": "mean", "var": "var", "whole": "mean"}
+    | {"dmean": "dmean / k", "dmu": "dmu_i", "dv": "dv_i", "doutput": ("dmean", "dvar")},
     "pooling": _CHANNELS,
     "push": _PUSHED,
     "collapse": {"mean": "mu_c", "var": "v_c", "centre": "mean_g"},

@@ -25,11 +25,12 @@ def mixture(estimate, size):
 def mixture_backward(doutput, estimate, size):
     """Gradient of mixture to the estimate: dmu_i = (dmean + 2 (mu_i - mean) dvar) / k ; dv_i = dvar / k (C6)."""
     starts, counts = _parts(estimate, size)
-    mean = np.add.reduceat(estimate.mean, starts, axis=-2) / counts
-    mean, dmean, dvar = (
-        np.repeat(a, counts.ravel(), axis=-2) for a in (mean, doutput.mean / counts, doutput.var / counts)
+    whole = np.add.reduceat(estimate.mean, starts, axis=-2) / counts
+    mean, dmean, dv = (
+        np.repeat(a, counts.ravel(), axis=-2) for a in (whole, doutput.mean / counts, doutput.var / counts)
     )
-    return Moments(dmean + 2 * (estimate.mean - mean) * dvar, dvar)
+    dmu = dmean + 2 * (estimate.mean - mean) * dv
+    return Moments(dmu, dv)
 
 
 def _parts(estimate, size):
