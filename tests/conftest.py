@@ -1,12 +1,20 @@
 """What every test file shares: the choice of backend, of its kernels and of the number of threads."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
 
 import kalnorm_ref as kr
 from kalnorm_ref import backend as backends
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Programs that tests start take Ctrl-C, also where a shell runs the tests in its background and ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["numpy", "cython"])
