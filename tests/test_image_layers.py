@@ -161,6 +161,11 @@ def test_it_takes_no_part_in_the_population_gap():
     ("make", "message"),
     [
         (lambda: ImageKalmanNorm(3).forward(X[:0]), "x has no image; expected at least one"),
+        (lambda: models.cnn5("bn", first="images"), "first is 'images'; expected one of 'batch', 'image'"),
+        (
+            lambda: models.cnn5("kn-learned", first="image", covariance="full"),
+            "covariance is 'full'; expected one of 'diagonal' for statistics of each image",
+        ),
         (lambda: ImageKalmanNorm(3, 2), "previous_channels is 2; expected None, since this layer has no prior"),
         (
             lambda: ImageKalmanNorm(3, variant="released"),

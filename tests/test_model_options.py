@@ -114,13 +114,6 @@ def test_every_listed_option_reaches_its_layers(norm):
             "running_from is 'last'; expected one of 'all', 'first' for the variant 'released'",
         ),
         ("kn-released", {"conv_padding": 1}, "conv_padding is 1; expected 'symmetric' or 'same'"),
-        ("kn-released", {"first": "image"}, None),
-        ("bn", {"first": "images"}, "first is 'images'; expected one of 'batch', 'image'"),
-        (
-            "kn-learned",
-            {"first": "image", "covariance": "full"},
-            "covariance is 'full'; expected one of 'diagonal' for statistics of each image",
-        ),
         ("bn", {"inference": "none"}, "inference is 'none'; expected one of 'running', 'batch', 'population'"),
         (
             "kn-learned",
