@@ -1393,7 +1393,7 @@ cdef tuple kalman_backward(dy, destimate, cache, bint relu, plus):
     """dx + plus, dgamma, dbeta, dprior, dgain of kalman_forward."""
     x, estimate, rstd_, gamma, beta, observed, prior, gain = cache
     cdef cnp.ndarray source = contiguous(x), d = contiguous(dy, source, x.shape), full_gamma, shift, mean, rstd, centre
-    cdef cnp.ndarray a, b, xbar, s, q, extra, gradients, rows
+    cdef cnp.ndarray a, b, xbar, s, q, extra, more, gradients, rows
     cdef tuple channels = statistics_shape(source), shape = shape_of(estimate[0])
     cdef Layout at = layout_of(source)
     cdef Py_ssize_t k = channels_of_one(channels, shape), n, r, i
@@ -1421,15 +1421,15 @@ cdef tuple kalman_backward(dy, destimate, cache, bint relu, plus):
         summed(dmu, k, r, dmu)
         summed(dv, k, r, dv)
     if destimate is not None:
-        for g, into in zip(destimate, (6, 7)):
-            extra = spread(g, shape)
-            for i in range(r):
-                part[<Py_ssize_t>into * n + i] += numbers(extra)[i]
+        extra, more = spread(destimate[0], shape), spread(destimate[1], shape)
+        for i in range(r):
+            dmu[i] += numbers(extra)[i]
+            dv[i] += numbers(more)[i]
     dprior = dgain = None
     if prior is not None:
         a, b, q = spread(prior[0], shape), spread(prior[1], shape), spread(gain, shape)
         xbar, s = centre, spread(observed[1], shape)
-        gradients = empty((5, r))
+        gradients = row(5 * r)
         through_fuse(
             dmu, dv, numbers(a), numbers(b), numbers(xbar), numbers(s), numbers(q), r, numbers(gradients)
         )
@@ -1528,6 +1528,9 @@ cdef enum:
     BLOCK = 8  # rows of a weight that are transposed together
     AHEAD = 4  # rows between what is computed and what is fetched from memory
     CACHED = 8192  # numbers of x and dy, about, that a pass over the patches reads again and again
+    FEW = 2  # images, at most, whose gradient of the weight is shared out by its numbers, not by the images
+    HELD = 1 << 18  # numbers, at most, of those images in their borders
+    RUN = 24  # numbers of a row of the kernel that are one share of it
     PERIOD = 256  # numbers of a term of a Feed, at most, unless there are more channels
     PART = 1024  # numbers of the bands' gradients that are added up together
 
@@ -1543,6 +1546,7 @@ cdef struct Conv:
     Py_ssize_t x_room, dy_room  # numbers of an image in its border
     Py_ssize_t feed_room  # numbers for the terms of a Feed
     Py_ssize_t bands  # as many whatever the number of threads
+    bint few
     int threads
 
 
@@ -1568,6 +1572,7 @@ cdef Conv conv_of(x, weight, stride, padding) except *:
     at.x_room, at.dy_room = at.tall * at.wide * at.c_in, at.dy_tall * at.dy_wide * at.c_out + SLACK
     at.feed_room = 3 * max(PERIOD, at.c_in)
     at.bands = max(1, min(BANDS, at.images, GRADIENTS // max(1, at.taps)))
+    at.few = 1 <= at.images <= FEW and at.images * (at.x_room + at.dy_room) <= HELD
     at.threads = 1
     if at.images * at.rows * at.columns * at.taps >= WORK:
         at.threads = named("backend", "get_num_threads")()
@@ -1702,28 +1707,49 @@ cdef void image_backward(
     """dx of one image, unless it is NULL; what it gives to dweight is added there. `room` is for x and dy in their
     borders."""
     cdef real *map = room + at.x_room
-    cdef Py_ssize_t u, v, a, b, line = at.dy_wide * at.c_out, r = 0, x_done = 0, dy_done = 0, until
+    cdef Py_ssize_t line = at.dy_wide * at.c_out, r = 0, x_done = 0, dy_done = 0, until
     cdef Feed feed = feed_of(source, map + at.dy_room), plain
-    cdef Sweep s = forward_sweep(at)
+    cdef Sweep s = weight_sweep(at)
     plain.period = 0
-    s.out_down = line
     while r < at.rows:
-        s.rows = min(max(1, CACHED // max(1, s.down + line)), at.rows - r)
+        s.rows = rows_at(at, s, r)
         until = (r + s.rows - 1) * at.stride + at.kh
         bordered(x, feed, at.height, at.width, at.c_in, at.top, at.left, at.wide, x_done, until, room)
         fetch(x + (until + 1) * at.width * at.c_in, s.rows * at.stride * at.width * at.c_in * sizeof(real), False)
         fetch(dy + (r + s.rows) * at.columns * at.c_out, s.rows * at.columns * at.c_out * sizeof(real), False)
         x_done, until = until, at.above + r + s.rows
         bordered(dy, plain, at.rows, at.columns, at.c_out, at.above, at.before, at.dy_wide, dy_done, until, map)
-        dy_done, u = until, (at.above + r) * line + at.before * at.c_out
-        if real is float:
-            kernels.gather_float(&s, room + r * s.down, map + u, dweight)
-        else:
-            kernels.gather_double(&s, room + r * s.down, map + u, dweight)
+        dy_done = until
+        gather(s, room + r * s.down, map + (at.above + r) * line + at.before * at.c_out, dweight)
         r += s.rows
-    if dx == NULL:
-        return
-    bordered(dy, plain, at.rows, at.columns, at.c_out, at.above, at.before, at.dy_wide, dy_done, at.dy_tall, map)
+    if dx != NULL:
+        bordered(dy, plain, at.rows, at.columns, at.c_out, at.above, at.before, at.dy_wide, dy_done, at.dy_tall, map)
+        image_dx(map, transposed, dx, at)
+
+
+cdef Sweep weight_sweep(Conv at) noexcept nogil:
+    """Of gather, which meets x in its border and dy in its own."""
+    cdef Sweep s = forward_sweep(at)
+    s.out_down = at.dy_wide * at.c_out
+    return s
+
+
+cdef Py_ssize_t rows_at(Conv at, Sweep s, Py_ssize_t r) noexcept nogil:
+    """How many rows of dy, from row r on, a pass over the patches takes together."""
+    return min(max(1, CACHED // max(1, s.down + s.out_down)), at.rows - r)
+
+
+cdef void gather(Sweep s, const real *x, const real *dy, real *dweight) noexcept nogil:
+    if real is float:
+        kernels.gather_float(&s, x, dy, dweight)
+    else:
+        kernels.gather_double(&s, x, dy, dweight)
+
+
+cdef void image_dx(const real *map, const real *transposed, real *dx, Conv at) noexcept nogil:
+    """dx of one image from its dy in its border."""
+    cdef Py_ssize_t u, v, a, b, line = at.dy_wide * at.c_out
+    cdef Sweep s = forward_sweep(at)
     s.row = s.down = line
     s.step, s.c_out = at.c_out, at.c_in
     s.out_down, s.out_step = at.stride * at.width * at.c_in, at.stride * at.c_in
@@ -1847,6 +1873,87 @@ cdef void all_backward(
             )
 
 
+cdef void gradients_of(
+    const real *x, const Source *source, const real *weight, real *transposed, const real *dy, real *dx,
+    real *dweight, Conv at, real *rooms, real *parts
+) noexcept nogil:
+    """dx of all images, unless it is NULL, and dweight, or, of many images, the gradients of the bands in `parts`."""
+    if at.few:
+        few_backward(x, source, weight, transposed, dy, dx, dweight, at, rooms, parts)
+    else:
+        all_backward(x, source, weight, transposed, dy, dx, parts, at, rooms)
+
+
+cdef void few_backward(
+    const real *x, const Source *source, const real *weight, real *transposed, const real *dy, real *dx,
+    real *dweight, Conv at, real *rooms, real *shares
+) noexcept nogil:
+    """all_backward of few images: dx image by image, dweight share by share, to the bits that bands of one image give.
+
+    `rooms` is for all images in their borders; `shares`, for each thread, for a share of each image.
+    """
+    cdef Py_ssize_t task, images = at.images if dx != NULL else 0
+    with parallel(num_threads=at.threads):
+        for task in prange(at.images + at.kh * at.kw, schedule="dynamic"):
+            if task < at.images:
+                image_bordered(x, source, dy, at, task, rooms)
+            else:
+                tap_for_dx(weight, at, task - at.images, transposed)
+        for task in prange(images + at.kh * row_shares(at), schedule="dynamic"):
+            if task < images:
+                image_dx(
+                    rooms + task * room_of_one(at) + at.x_room, transposed, dx + task * at.height * at.width * at.c_in, at
+                )
+            else:
+                share_of_weights(rooms, at, task - images, shares + threadid() * at.images * RUN * at.c_out, dweight)
+
+
+cdef Py_ssize_t row_shares(Conv at) noexcept nogil:
+    return (at.kw * at.c_in + RUN - 1) // RUN
+
+
+cdef Py_ssize_t room_of_one(Conv at) noexcept nogil:
+    return at.x_room + at.dy_room + at.feed_room
+
+
+cdef void image_bordered(
+    const real *x, const Source *source, const real *dy, Conv at, Py_ssize_t n, real *rooms
+) noexcept nogil:
+    """x and dy of one image in their borders."""
+    cdef real *room = rooms + n * room_of_one(at)
+    cdef real *map = room + at.x_room
+    cdef Source here = source_at(source, n)
+    cdef Feed feed = feed_of(&here, map + at.dy_room), plain
+    plain.period = 0
+    x += n * at.height * at.width * at.c_in
+    dy += n * at.rows * at.columns * at.c_out
+    bordered(x, feed, at.height, at.width, at.c_in, at.top, at.left, at.wide, 0, at.tall, room)
+    bordered(dy, plain, at.rows, at.columns, at.c_out, at.above, at.before, at.dy_wide, 0, at.dy_tall, map)
+
+
+cdef void share_of_weights(const real *rooms, Conv at, Py_ssize_t share, real *own, real *dweight) noexcept nogil:
+    """At most RUN numbers of a row of the kernel, for every channel of y: each image's own, then their sum, which is
+    rounded as that of part_of_sum, since of two numbers every type has it right."""
+    cdef Sweep s = weight_sweep(at)
+    cdef Py_ssize_t run = s.run, a = share // row_shares(at), l = share % row_shares(at) * RUN, n, i, r, size
+    cdef const real *x
+    cdef const real *dy
+    s.high, s.run = 1, min(RUN, run - l)
+    size = s.run * at.c_out
+    memset(own, 0, at.images * size * sizeof(real))
+    for n in range(at.images):
+        x = rooms + n * room_of_one(at) + a * s.row + l
+        dy = rooms + n * room_of_one(at) + at.x_room + (at.above * at.dy_wide + at.before) * at.c_out
+        r = 0
+        while r < at.rows:
+            s.rows = rows_at(at, s, r)
+            gather(s, x + r * s.down, dy + r * s.out_down, own + n * size)
+            r += s.rows
+    dweight += (a * run + l) * at.c_out
+    for i in range(size):
+        dweight[i] = own[i] + (own[size + i] if at.images == FEW else 0)
+
+
 cdef cnp.ndarray slackened(cnp.ndarray a):
     """A copy in one row, aligned to the lines of the cache, with slack behind it for vectors that read past its end."""
     cdef Py_ssize_t size = cnp.PyArray_SIZE(a), width = cnp.PyArray_ITEMSIZE(a)
@@ -1868,9 +1975,8 @@ cdef void part_of_sum(const real *bands, Conv at, Py_ssize_t first, real *out) n
         out[first + i] = <real>total[i]
 
 
-cdef cnp.ndarray sum_bands(cnp.ndarray bands, Conv at, weight):
+cdef int sum_bands(cnp.ndarray bands, Conv at, cnp.ndarray out) except -1:
     """Add up the bands' gradients, in their order."""
-    cdef cnp.ndarray out = empty(weight.shape, cnp.PyArray_TYPE(bands))
     cdef bint single = is_single(bands)
     cdef Py_ssize_t part
     cdef int threads = at.threads if at.bands * at.taps >= ALONE else 1  # waking one costs more than a small sum
@@ -1879,7 +1985,7 @@ cdef cnp.ndarray sum_bands(cnp.ndarray bands, Conv at, weight):
             part_of_sum(<const float *>data(bands), at, part * PART, <float *>data(out))
         else:
             part_of_sum(<const double *>data(bands), at, part * PART, <double *>data(out))
-    return out
+    return 0
 
 
 cdef Source source_of(x):
@@ -1948,50 +2054,63 @@ def convolved(x, weight, bias, stride, padding, plus, observe):
 
 
 def conv2d_backward(dy, cache):
-    _scratch.give_back()
-    cdef cnp.ndarray x = cache.x.x if isinstance(cache.x, Deferred) else cache.x
-    cdef cnp.ndarray dx = fresh(cache.x.shape, cnp.PyArray_TYPE(x))
-    return dx, *gradients_of(dy, cache, dx)
+    return convolved_backward(dy, cache, True, None)
 
 
 def conv2d_weight_backward(dy, cache):
+    return convolved_backward(dy, cache, False, None)[1:]
+
+
+def convolved_backward(dy, cache, bint wanted, into):
+    """dx, or None unless it is wanted, dweight and dbias. dweight is made in `into`, if that is an array for it."""
     _scratch.give_back()
-    return gradients_of(dy, cache, None)
-
-
-cdef tuple gradients_of(dy, cache, cnp.ndarray dx):
-    """dweight and dbias; writes dx, if it is an array."""
     x, weight, bias, stride, padding = cache
     cdef Conv at = conv_of(x, weight, stride, padding)
     cdef Source source = source_of(x)
     cdef cnp.ndarray image = contiguous(x.x if isinstance(x, Deferred) else x), w = contiguous(weight, image)
     cdef cnp.ndarray d = contiguous(dy, image, (at.images, at.rows, at.columns, at.c_out)), pixels, dbias
     cdef int kind = cnp.PyArray_TYPE(image)
+    cdef cnp.ndarray dx = fresh(x.shape, kind) if wanted else None
+    cdef cnp.ndarray dweight = into if is_for(into, w) else empty(shape_of(w), kind)
     cdef cnp.ndarray transposed = scratch((at.taps + SLACK,), kind)
-    cdef cnp.ndarray rooms = scratch((at.threads * (at.x_room + at.dy_room + at.feed_room),), kind)
-    cdef cnp.ndarray dweights = scratch((at.bands, at.taps), kind)
+    cdef cnp.ndarray rooms = scratch(((at.images if at.few else at.threads) * room_of_one(at),), kind), parts
     cdef bint single = is_single(image)
     cdef Terms terms
-    cdef void *into = data(dx) if dx is not None else NULL
+    cdef void *into_dx = data(dx) if wanted else NULL
+    if at.few:
+        parts = scratch((at.threads * at.images * RUN * at.c_out,), kind)
+    else:
+        parts = scratch((at.bands, at.taps), kind)
     with nogil:
         if single:
-            all_backward(
+            gradients_of(
                 <const float *>data(image), &source, <const float *>data(w), <float *>data(transposed),
-                <const float *>data(d), <float *>into, <float *>data(dweights), at, <float *>data(rooms)
+                <const float *>data(d), <float *>into_dx, <float *>data(dweight), at, <float *>data(rooms),
+                <float *>data(parts)
             )
         else:
-            all_backward(
+            gradients_of(
                 <const double *>data(image), &source, <const double *>data(w), <double *>data(transposed),
-                <const double *>data(d), <double *>into, <double *>data(dweights), at, <double *>data(rooms)
+                <const double *>data(d), <double *>into_dx, <double *>data(dweight), at, <double *>data(rooms),
+                <double *>data(parts)
             )
-    dweight = sum_bands(dweights, at, weight)
+    if not at.few:
+        sum_bands(parts, at, dweight)
     if bias is None:
-        return dweight, None
+        return dx, dweight, None
     pixels, dbias = d.reshape(at.images * at.rows * at.columns, at.c_out), np.zeros((3, at.c_out))
     memset(&terms, 0, sizeof(terms))
     terms.centre = terms.scale = numbers(dbias)
     sums_of(pixels, pixels, layout_of(pixels), &terms, numbers(dbias) + at.c_out, numbers(dbias) + 2 * at.c_out)
-    return dweight, narrow(dbias[1], image)
+    return dx, dweight, narrow(dbias[1], image)
+
+
+cdef bint is_for(into, cnp.ndarray like):
+    """Whether a result like this array can be made in `into`."""
+    return (
+        isinstance(into, cnp.ndarray) and is_ready(into, cnp.PyArray_TYPE(like))
+        and cnp.PyArray_ISWRITEABLE(<cnp.ndarray>into) and shape_of(into) == shape_of(like)
+    )
 
 
 # ---- twins of maps.py ----------------------------------------------------------------------------------------------
@@ -2391,7 +2510,11 @@ cdef tuple sampling(doutput, estimate, draws, weight, stride, padding):
             all_maps(
                 <const double *>data(source), <const double *>data(w), at, <double *>data(rooms), numbers(planes)
             )
-    return (dmean, along, std, ddraws, sum_bands(dweights, at.conv, weight)) if back else (of_mean, of_var)
+    if not back:
+        return of_mean, of_var
+    dweight = empty(weight.shape, cnp.PyArray_TYPE(dweights))
+    sum_bands(dweights, at.conv, dweight)
+    return dmean, along, std, ddraws, dweight
 
 
 def sampled(estimate, draws, weight, stride, padding):

@@ -161,6 +161,11 @@ def convolved(*arguments):
     return _core.convolved(*arguments)
 
 
+def convolved_backward(*arguments):
+    """The compiled gradient of convolution.convolve_backward."""
+    return _core.convolved_backward(*arguments)
+
+
 def average(old, new, weight):
     """Run the compiled running.update_average; False, and nothing done, where it is not for these arrays."""
     return _backend.get() == "cython" and _core.average(old, new, weight)

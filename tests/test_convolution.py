@@ -9,7 +9,7 @@ import tolerances
 
 import kalnorm_ref as kr
 from kalnorm_ref import gradcheck, transport
-from kalnorm_ref.convolution import conv2d_backward, conv2d_forward, conv2d_weight_backward
+from kalnorm_ref.convolution import conv2d_backward, conv2d_forward
 from kalnorm_ref.gradproof.loops import images as image_loops
 from kalnorm_ref.gradproof.loops import transport as loops
 from kalnorm_ref.layers import Estimate
@@ -132,11 +132,6 @@ def test_bad_arguments(change, message, backend):
         conv2d_forward(**given | change)
 
 
-def test_gradients_of_the_parameters_alone(backend):
-    for case in (Case("stride 2, padding 1", bias) for bias in (True, False)):
-        np.testing.assert_equal(conv2d_weight_backward(case.dy, case.cache), conv2d_backward(case.dy, case.cache)[1:])
-
-
 def test_backward_of_a_wrong_shape(backend):
     case = Case("stride 1, padding 0")
     message = "dy has shape (2, 3, 1, 2); expected (2, 3, 2, 2), the shape of y"
@@ -150,9 +145,11 @@ def test_layer_holds_the_pair(bias, backend):
     case = Case("stride 2, padding 1", bias)
     layer.load_state_dict({"weight": case.weight} | ({"bias": case.bias} if bias else {}))
     np.testing.assert_array_equal(layer.forward(case.x, training=True), case.y)
+    live = layer.grads["weight"]
     dx, dweight, dbias = conv2d_backward(case.dy, case.cache)
     np.testing.assert_array_equal(layer.backward(case.dy), dx)
     np.testing.assert_array_equal(layer.grads["weight"], dweight)
+    assert layer.grads["weight"] is live
     assert layer.params.keys() == layer.grads.keys() == ({"weight", "bias"} if bias else {"weight"})
     if bias:
         np.testing.assert_array_equal(layer.grads["bias"], dbias)

@@ -147,8 +147,8 @@ class Layer:
     def set_grads(self, **gradients):
         """Overwrite gradients by name, in place; None is left out."""
         for name, gradient in gradients.items():
-            if gradient is not None:
-                kept = self.grads[name]
+            kept = self.grads[name] if gradient is not None else None
+            if kept is not gradient:
                 kept[...] = gradient if np.shape(gradient) == kept.shape else np.reshape(gradient, kept.shape)
 
     def add_grads(self, **gradients):
