@@ -2,7 +2,8 @@
 
     runs.csv     id, every field of settings.Settings but data_dir, backend, then of the last epoch train_loss;
                  test_error_M and test_loss_M for the inference modes M running, batch and population; images_per_second
-                 (of training, median over the epochs) and seconds (of the whole run)
+                 (of training, median over the epochs) and seconds (of the whole run); what it ran on: processor,
+                 instruction_set, and the versions of python, numpy, scipy and kalnorm_ref
     epochs.csv   id, epoch, train_loss, test_loss, test_error, images_per_second: a row for each epoch, evaluated as the
                  run's own setting of inference says
     layers.csv   id, epoch, layer and the rest of record.COLUMNS: a row for each recorded epoch and batch normalizer
@@ -23,10 +24,12 @@ from .grid import FIELDS
 
 SETTINGS = tuple(name for name in FIELDS if name != "data_dir")
 EVALUATED = ("test_error", "test_loss")
+VERSIONS = ("python", "numpy", "scipy", "kalnorm_ref")
 RUNS = (
     *("id", *SETTINGS, "backend", "train_loss"),
     *(f"{what}_{mode}" for what in EVALUATED for mode in INFERENCE),
     *("images_per_second", "seconds"),
+    *("processor", "instruction_set", *VERSIONS),
 )
 EPOCHS = ("id", "epoch", "train_loss", "test_loss", "test_error", "images_per_second")
 LAYERS = ("id", *record.COLUMNS)
@@ -57,7 +60,8 @@ def _row(run, result):
     row |= {name: "" for name in SETTINGS if row[name] is None}
     row |= {"train_loss": result["epochs"][-1]["train_loss"]}
     row |= {f"{what}_{entry['inference']}": entry[what] for entry in result["evaluations"] for what in EVALUATED}
-    return row | {name: result[name] for name in RUNS[-2:]}
+    row |= {name: result[name] for name in ("images_per_second", "seconds", "processor", "instruction_set")}
+    return row | {name: result["versions"].get(name, "") for name in VERSIONS}
 
 
 def _text(rows, columns):
