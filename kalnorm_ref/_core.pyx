@@ -21,7 +21,7 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.object cimport PyObject
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport prange, threadid
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 
@@ -1528,7 +1528,7 @@ cdef enum:
     BLOCK = 8  # rows of a weight that are transposed together
     AHEAD = 4  # rows between what is computed and what is fetched from memory
     CACHED = 8192  # numbers of x and dy, about, that a pass over the patches reads again and again
-    FEW = 2  # images, at most, whose gradient of the weight is shared out by its numbers, not by the images
+    FEW = 2  # images, at most, whose gradient of the weight is shared out by its numbers; a sum of two has no order
     HELD = 1 << 18  # numbers, at most, of those images in their borders
     RUN = 24  # numbers of a row of the kernel that are one share of it
     PERIOD = 256  # numbers of a term of a Feed, at most, unless there are more channels
@@ -1546,7 +1546,7 @@ cdef struct Conv:
     Py_ssize_t x_room, dy_room  # numbers of an image in its border
     Py_ssize_t feed_room  # numbers for the terms of a Feed
     Py_ssize_t bands  # as many whatever the number of threads
-    bint few
+    bint few  # whether dweight is shared out by its numbers, and not by bands of images
     int threads
 
 
@@ -1771,7 +1771,7 @@ cdef Py_ssize_t met(Py_ssize_t size, Py_ssize_t first, Py_ssize_t stride) noexce
 
 
 cdef void tap_for_dx(const real *weight, Conv at, Py_ssize_t tap, real *out) noexcept nogil:
-    """Tap (a, b) of the weight to its place among what the sweeps of image_backward meet.
+    """Tap (a, b) of the weight to its place among what the sweeps of image_dx meet.
 
     They come by remainder (u, v), as a and b do; those of one remainder from the last to the first, each (C_out, C_in).
     """
@@ -1862,15 +1862,13 @@ cdef void all_backward(
     const real *x, const Source *source, const real *weight, real *transposed, const real *dy, real *dx,
     real *dweights, Conv at, real *rooms
 ) noexcept nogil:
-    cdef Py_ssize_t band, tap
-    with parallel(num_threads=at.threads):
-        for tap in prange(at.kh * at.kw, schedule="static"):
-            tap_for_dx(weight, at, tap, transposed)
-        for band in prange(at.bands, schedule="dynamic"):
-            band_backward(
-                x, source, transposed, dy, dx, dweights + band * at.taps, at, band,
-                rooms + threadid() * (at.x_room + at.dy_room + at.feed_room)
-            )
+    cdef Py_ssize_t band, tap, taps = at.kh * at.kw if dx != NULL else 0
+    for tap in prange(taps, num_threads=at.threads, schedule="static"):
+        tap_for_dx(weight, at, tap, transposed)
+    for band in prange(at.bands, num_threads=at.threads, schedule="dynamic"):
+        band_backward(
+            x, source, transposed, dy, dx, dweights + band * at.taps, at, band, rooms + threadid() * room_of_one(at)
+        )
 
 
 cdef void gradients_of(
@@ -1892,20 +1890,21 @@ cdef void few_backward(
 
     `rooms` is for all images in their borders; `shares`, for each thread, for a share of each image.
     """
-    cdef Py_ssize_t task, images = at.images if dx != NULL else 0
-    with parallel(num_threads=at.threads):
-        for task in prange(at.images + at.kh * at.kw, schedule="dynamic"):
-            if task < at.images:
-                image_bordered(x, source, dy, at, task, rooms)
-            else:
-                tap_for_dx(weight, at, task - at.images, transposed)
-        for task in prange(images + at.kh * row_shares(at), schedule="dynamic"):
-            if task < images:
-                image_dx(
-                    rooms + task * room_of_one(at) + at.x_room, transposed, dx + task * at.height * at.width * at.c_in, at
-                )
-            else:
-                share_of_weights(rooms, at, task - images, shares + threadid() * at.images * RUN * at.c_out, dweight)
+    cdef Py_ssize_t n, task, images = 0, taps = 0
+    if dx != NULL:
+        images, taps = at.images, at.kh * at.kw
+    for n in prange(at.images + taps, num_threads=at.threads, schedule="dynamic"):
+        if n < at.images:
+            image_bordered(x, source, dy, at, n, rooms)
+        else:
+            tap_for_dx(weight, at, n - at.images, transposed)
+    for task in prange(images + at.kh * row_shares(at), num_threads=at.threads, schedule="dynamic"):
+        if task < images:
+            image_dx(
+                rooms + task * room_of_one(at) + at.x_room, transposed, dx + task * at.height * at.width * at.c_in, at
+            )
+        else:
+            share_of_weights(rooms, at, task - images, shares + threadid() * at.images * RUN * at.c_out, dweight)
 
 
 cdef Py_ssize_t row_shares(Conv at) noexcept nogil:
@@ -1951,7 +1950,7 @@ cdef void share_of_weights(const real *rooms, Conv at, Py_ssize_t share, real *o
             r += s.rows
     dweight += (a * run + l) * at.c_out
     for i in range(size):
-        dweight[i] = own[i] + (own[size + i] if at.images == FEW else 0)
+        dweight[i] = own[i] + (own[size + i] if at.images > 1 else 0)
 
 
 cdef cnp.ndarray slackened(cnp.ndarray a):

@@ -5,16 +5,19 @@ import numpy as np
 import pytest
 import tolerances
 
+import kalnorm_ref as kr
+from kalnorm_ref.backend import get_num_threads
 from kalnorm_ref.convolution import conv2d_backward, conv2d_forward, conv2d_weight_backward, convolve_backward
 
 # more channels than two vectors hold, and numbers of a row of the kernel that are no multiple of a share; the largest
 # images are too large to be held together
 compiled = pytest.mark.parametrize("backend", ["cython"], indirect=True)
 SIZES = {"small": (7, 6, 17, 33, 2), "one number of channels": (5, 4, 3, 1, 1), "large": (150, 60, 20, 5, 1)}
+WORK_FOR_THREADS = (16, 16, 32, 33, 1)  # two such images, held together
 
 
 def problem(images, size, dtype=np.float64):
-    h, w, c_in, c_out, stride = SIZES[size]
+    h, w, c_in, c_out, stride = SIZES.get(size, size)
     rng = np.random.default_rng(images)
     x, weight = rng.normal(4, 2, (images, h, w, c_in)), rng.normal(0.3, 0.6, (3, 3, c_in, c_out))
     bias = rng.normal(1, 2, c_out)
@@ -28,8 +31,20 @@ def of_one(dy, cache, n):
     return conv2d_backward(dy[n : n + 1], alone)
 
 
+@compiled
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("images", [0, 1, 2, 3, 18])
+@pytest.mark.parametrize("images", [0, 1, 2, 3])
+def test_gradients_are_those_of_the_definition(images, size, backend):
+    dy, cache = problem(images, size)
+    found = conv2d_backward(dy, cache)
+    with kr.use_backend("numpy"):
+        expected = conv2d_backward(dy, cache)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerances.TWINS * max(1, np.abs(b).max(initial=0)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("images", [2, 3, 18])
 def test_gradients_are_those_of_the_images_one_by_one(images, size, backend):
     dy, cache = problem(images, size)
     dx, *of_parameters = conv2d_backward(dy, cache)
@@ -49,6 +64,22 @@ def test_weight_of_two_images_has_the_bits_of_the_sum(size, dtype, backend):
     dy, cache = problem(2, size, dtype)
     parts = [of_one(dy, cache, n)[1] for n in range(2)]
     np.testing.assert_array_equal(conv2d_backward(dy, cache)[1], parts[0] + parts[1])
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_same_bits_at_any_number_of_threads(images, dtype, backend):
+    dy, cache = problem(images, WORK_FOR_THREADS, dtype)
+    before, results = get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 4):
+            kr.set_num_threads(threads)
+            results += [conv2d_backward(dy, cache) for _ in range(20)]
+    finally:
+        kr.set_num_threads(before)
+    for result in results:
+        np.testing.assert_equal(result, results[0])
 
 
 @pytest.mark.parametrize("images", [2, 3])
