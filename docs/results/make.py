@@ -6,6 +6,8 @@ written here. STUDY is a folder beside this file. WHAT is one of
     running | batch | population [against METHOD]   test errors with that inference, or paired differences of them
     estimators SIZE                                 how wrong the statistics are, at a statistics batch of SIZE images
     learned METHOD SIZE                             gain, noise and transition by normalizer, after training
+
+and with `all` for a STUDY, WHAT is `runs`: how many runs each study has, on what they ran, and how fast.
 """
 
 import csv
@@ -13,8 +15,10 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
+from statistics import median
 
 from kalnorm_ref.experiments.report import pictures, read, statistics, tables
+from kalnorm_ref.experiments.sweep.tables import VERSIONS
 from kalnorm_ref.layers.statistics import INFERENCE
 
 HERE = Path(__file__).parent
@@ -43,6 +47,8 @@ def made(content):
 
 
 def _written(study, what, *rest):
+    if (study, what) == ("all", "runs"):
+        return _runs()
     if what in INFERENCE:
         return _errors(study, what, *rest[1:])
     return {"estimators": _estimators, "learned": _learned}[what](study, *rest)
@@ -109,6 +115,31 @@ def _learned(study, norm, size):
         rows.append([f"`{layer}`", *(f"{_mean(values):.3f}" if values else "-" for values in of)])
     title = f"What `{norm}` learned, statistics batch of {size}"
     return _table(title, f"means over {len(runs)} seeds", ("normalizer", *LAW), rows)
+
+
+def _runs():
+    """The studies, with what their runs ran on."""
+    rows, every = [], {}
+    for path in sorted(HERE.glob("*/runs.csv")):
+        with open(path, newline="", encoding="utf-8") as stream:
+            runs = {row["id"]: row for row in csv.DictReader(stream)}
+        every |= runs
+        rows.append([f"`{path.parent.name}`", str(len(runs)), _joined(runs, "seed"), *_speed(runs)])
+    rows.append(["all, each run once", str(len(every)), _joined(every, "seed"), *_speed(every)])
+    ran_on = "; ".join(f"{name} {_joined(every, name)}" for name in ("processor", "instruction_set", *VERSIONS))
+    return _table("The stored runs", ran_on, ("study", "runs", "seeds", "images/s, median", "hours of training, one core"), rows)
+
+
+def _joined(runs, name):
+    return ", ".join(sorted({row[name] or "none" for row in runs.values()}))
+
+
+def _speed(runs):
+    """Images per second of training, and the hours that training takes at each run's own speed."""
+    speeds = [float(row["images_per_second"]) for row in runs.values()]
+    images = [int(row["epochs"]) * int(row["train_images"]) for row in runs.values()]
+    hours = math.fsum(n / speed for n, speed in zip(images, speeds, strict=True)) / 3600
+    return f"{median(speeds):.0f}", f"{hours:.1f}"
 
 
 def _mean(values):
