@@ -127,7 +127,8 @@ def _runs():
         rows.append([f"`{path.parent.name}`", str(len(runs)), _joined(runs, "seed"), *_speed(runs)])
     rows.append(["all, each run once", str(len(every)), _joined(every, "seed"), *_speed(every)])
     ran_on = "; ".join(f"{name} {_joined(every, name)}" for name in ("processor", "instruction_set", *VERSIONS))
-    return _table("The stored runs", ran_on, ("study", "runs", "seeds", "images/s, median", "hours of training, one core"), rows)
+    heads = ("study", "runs", "seeds", "images/s, median", "hours of training, one core")
+    return _table("The stored runs", ran_on, heads, rows)
 
 
 def _joined(runs, name):
