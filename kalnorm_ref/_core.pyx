@@ -2053,14 +2053,14 @@ def convolved(x, weight, bias, stride, padding, plus, observe):
 
 
 def conv2d_backward(dy, cache):
-    return convolved_backward(dy, cache, True, None)
+    return convolved_gradients(dy, cache, True, None)
 
 
 def conv2d_weight_backward(dy, cache):
-    return convolved_backward(dy, cache, False, None)[1:]
+    return convolved_gradients(dy, cache, False, None)[1:]
 
 
-def convolved_backward(dy, cache, bint wanted, into):
+def convolved_gradients(dy, cache, bint wanted, into):
     """dx, or None unless it is wanted, dweight and dbias. dweight is made in `into`, if that is an array for it."""
     _scratch.give_back()
     x, weight, bias, stride, padding = cache

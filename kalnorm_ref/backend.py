@@ -161,9 +161,9 @@ def convolved(*arguments):
     return _core.convolved(*arguments)
 
 
-def convolved_backward(*arguments):
-    """The compiled gradient of convolution.convolve_backward."""
-    return _core.convolved_backward(*arguments)
+def convolved_gradients(*arguments):
+    """The compiled gradient of convolution.convolve_gradients."""
+    return _core.convolved_gradients(*arguments)
 
 
 def average(old, new, weight):

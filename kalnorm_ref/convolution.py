@@ -88,12 +88,12 @@ def conv2d_weight_backward(dy, cache):
     return _dweight(dy, cache)
 
 
-def convolve_backward(dy, cache, wanted=True, into=None):
+def convolve_gradients(dy, cache, wanted=True, into=None):
     """conv2d_backward as a network calls it: dx only if wanted, dweight made in `into` where the compiled one can."""
     if backend.get_backend() == "cython":
         dtype, arguments = _checks.conv2d_backward(dy, cache)
         if dtype is not np.complex128:
-            return backend.convolved_backward(*arguments, wanted, into)
+            return backend.convolved_gradients(*arguments, wanted, into)
     return conv2d_backward(dy, cache) if wanted else (None, *conv2d_weight_backward(dy, cache))
 
 

@@ -7,7 +7,7 @@ import tolerances
 
 import kalnorm_ref as kr
 from kalnorm_ref.backend import get_num_threads
-from kalnorm_ref.convolution import conv2d_backward, conv2d_forward, conv2d_weight_backward, convolve_backward
+from kalnorm_ref.convolution import conv2d_backward, conv2d_forward, conv2d_weight_backward, convolve_gradients
 
 # more channels than two vectors hold, and numbers of a row of the kernel that are no multiple of a share; the largest
 # images are too large to be held together
@@ -94,7 +94,7 @@ def test_weight_is_made_where_it_is_asked_for(images, backend):
     dy, cache = problem(images, "small")
     dx, dweight, dbias = conv2d_backward(dy, cache)
     place = np.full_like(dweight, np.nan)
-    found = convolve_backward(dy, cache, True, place)
+    found = convolve_gradients(dy, cache, True, place)
     assert found[1] is place
     np.testing.assert_equal(found, (dx, dweight, dbias))
 
@@ -112,6 +112,6 @@ def test_a_place_that_is_not_one_for_it_stays_as_it_was(change, backend):
     }[change]
     if change == "read-only":
         place.flags.writeable = False
-    found = convolve_backward(dy, cache, True, place)
+    found = convolve_gradients(dy, cache, True, place)
     np.testing.assert_equal(found, conv2d_backward(dy, cache))
     assert place is None or not place.any()

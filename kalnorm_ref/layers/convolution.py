@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import _arguments, transport
-from ..convolution import convolve, convolve_backward
+from ..convolution import convolve, convolve_gradients
 from .base import HandedDown, Layer
 
 
@@ -40,7 +40,7 @@ class Conv2d(Layer):
     def backward(self, dy):
         (cache,) = self.take(dy)
         wanted, self.makes_dx = self.makes_dx, True
-        dx, dweight, dbias = convolve_backward(dy, cache, wanted, self.grads["weight"])
+        dx, dweight, dbias = convolve_gradients(dy, cache, wanted, self.grads["weight"])
         self.set_grads(weight=dweight, bias=dbias)
         return dx
 
