@@ -7,18 +7,20 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sweep_runs import METHODS, bits, results, small, stamps, table
+from sweep_runs import METHODS, TIMES, bits, results, small, stamps, table
 
 import kalnorm_ref as kr
 from kalnorm_ref import backend as backends
 from kalnorm_ref import cli
+from kalnorm_ref.bench.suite import cpu
 from kalnorm_ref.experiments import record, settings, train
+from kalnorm_ref.experiments.compare import versions
 from kalnorm_ref.experiments.evaluate import evaluate_modes, restore
 from kalnorm_ref.experiments.sweep import sweep
 from kalnorm_ref.experiments.sweep.clock import Clock
 from kalnorm_ref.experiments.sweep.grid import crossed
 from kalnorm_ref.experiments.sweep.store import address, identity
-from kalnorm_ref.experiments.sweep.tables import EPOCHS, LAYERS, LEARNED, RUNS
+from kalnorm_ref.experiments.sweep.tables import EPOCHS, LAYERS, LEARNED, RUNS, VERSIONS
 
 FLAGS = ["--model", "mlp", "--epochs", "2", "--train-images", "320", "--statistics-batch-size", "8", "--quiet"]
 
@@ -60,7 +62,9 @@ def test_the_tables_hold_the_runs_in_the_order_of_the_grid_to_the_last_bit(done)
         for mode in ("running", "batch", "population"):
             assert float(row[f"test_loss_{mode}"]) == modes[mode]["test_loss"]
             assert float(row[f"test_error_{mode}"]) == modes[mode]["test_error"]
-        assert float(row["seconds"]) == result["seconds"]
+        assert [float(row[name]) for name in TIMES] == [result[name] for name in TIMES]
+        assert [row[name] for name in ("processor", "instruction_set")] == [cpu(), backends.instruction_set()]
+        assert {name: row[name] for name in VERSIONS} == versions()
     for row, wanted in zip(layers, [row for run in order for row in stored[run]["layers"]], strict=True):
         assert tuple(row) == LAYERS
         assert {name: float(row[name]) for name in LAYERS[3:] if row[name]} == {
@@ -150,6 +154,7 @@ def test_the_numpy_backend_has_runs_of_its_own(tmp_path):
         sweep(small(["bn"], [0]), tmp_path, workers=1, progress=False)
     ((run, result),) = results(tmp_path).items()
     assert result["backend"] == "numpy" and run == address({n: result[n] for n in identity(settings.make())})
+    assert table(tmp_path / "runs.csv")[0]["instruction_set"] == ""  # it runs none
 
 
 # ---- the command ----

@@ -60,8 +60,8 @@ def _row(run, result):
     row |= {name: "" for name in SETTINGS if row[name] is None}
     row |= {"train_loss": result["epochs"][-1]["train_loss"]}
     row |= {f"{what}_{entry['inference']}": entry[what] for entry in result["evaluations"] for what in EVALUATED}
-    row |= {name: result[name] for name in ("images_per_second", "seconds", "processor", "instruction_set")}
-    return row | {name: result["versions"].get(name, "") for name in VERSIONS}
+    row |= {name: result[name] for name in ("images_per_second", "seconds", "processor")}
+    return row | {"instruction_set": result["instruction_set"] or ""} | {n: result["versions"][n] for n in VERSIONS}
 
 
 def _text(rows, columns):
